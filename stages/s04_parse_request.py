@@ -1,0 +1,164 @@
+"""python -m stages.s04_parse_request: bytes become a request.
+
+Adds: a `Request` whose parts have names, its body too; 400 for what is not HTTP.
+Try:  curl -i 'http://127.0.0.1:7878/caf%C3%A9?cup=1&cup=2' -d 'with milk'
+Flaw: it understands every question, and still has only one answer.
+"""
+
+import os
+import re
+import socket
+import sys
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qs, unquote
+
+HOST = os.environ.get("HOST") or "127.0.0.1"
+PORT = os.environ.get("PORT") or "7878"
+STATIC = Path(__file__).resolve().parent.parent / "static"
+MAX_BODY = 2**20  # bytes
+REQUEST_LINE = re.compile(r"([!-~]+) ([!-~]+) (HTTP/1\.[01])")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: header names in lower case, a list of values for each name in the query."""
+
+    method: str
+    target: str
+    path: str
+    query: dict[str, list[str]]
+    version: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+
+class HTTPError(Exception):
+    """A request is refused: `raise HTTPError(status, reason)`, the reason in words."""
+
+
+def build_response(status: int, content_type: str, body: bytes) -> bytes:
+    """Lay out an answer: status line, headers, blank line, body (RFC 9112 §2.1)."""
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n"
+        "\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def receive(connection: socket.socket, buffer: bytearray) -> None:
+    """Add to the buffer what has arrived by now, even if it is one byte; raise if nothing will."""
+    chunk = connection.recv(65536)  # blocking
+    if not chunk:
+        raise ConnectionError("the caller left before the request was whole")
+    buffer += chunk
+
+
+def read_head(connection: socket.socket, buffer: bytearray) -> bytes:
+    """Take from the buffer all up to the blank line that ends a head (RFC 9112 §2.1)."""
+    while b"\r\n\r\n" not in buffer:
+        receive(connection, buffer)
+    head, _, rest = buffer.partition(b"\r\n\r\n")
+    buffer[:] = rest
+    return bytes(head)
+
+
+def read_request(connection: socket.socket, buffer: bytearray) -> Request:
+    """Take from the buffer one whole request: a head, and the body it announces (RFC 9112 §6.3)."""
+    request = parse_request(read_head(connection, buffer))
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or "transfer-encoding" in request.headers:
+        raise HTTPError(400, "a body needs a Content-Length in digits, and no Transfer-Encoding")
+    if len(length) > 9 or int(length) > MAX_BODY:  # int() fails on thousands of digits
+        raise HTTPError(413, f"a body may have {MAX_BODY} bytes, this one has {length[:80]}")
+    while len(buffer) < int(length):
+        receive(connection, buffer)
+    return replace(request, body=bytes(buffer[: int(length)]))
+
+
+def parse_request(head: bytes) -> Request:
+    """Understand a head: the request line, then a header a line (RFC 9112 §3)."""
+    line, *lines = head.decode("latin-1").split("\r\n")
+    if not (match := REQUEST_LINE.fullmatch(line)):
+        raise HTTPError(400, f"needed 'METHOD TARGET HTTP/1.1', got {line[:80]!a}")
+    method, target, version = match.groups()
+    path, _, query = target.partition("?")
+    fields = parse_qs(query, keep_blank_values=True)
+    return Request(method, target, unquote(path), fields, version, parse_headers(lines))
+
+
+def parse_headers(lines: list[str]) -> dict[str, str]:
+    """Give each name its value; if it comes twice, both, joined by a comma (RFC 9110 §5.3)."""
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or name.split() != [name]:  # no name, or a space in it
+            raise HTTPError(400, f"needed 'Name: value', got {line[:80]!a}")
+        name, value = name.lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def handle_request(connection: socket.socket, number: int) -> None:
+    """Read one request, print what was understood, and answer with the hello page."""
+    try:
+        request = read_request(connection, bytearray())
+        for name, value in vars(request).items():
+            print(f"connection {number}: {name:7} {value!a:.200}", flush=True)
+        hello = (STATIC / "hello.html").read_bytes()
+        response = build_response(200, "text/html; charset=utf-8", hello)
+    except HTTPError as error:
+        status, reason = error.args
+        response = build_response(status, "text/plain; charset=utf-8", f"{reason}\n".encode())
+    connection.sendall(response)  # blocking
+
+
+def handle_connection(connection: socket.socket, number: int) -> None:
+    """Hold one conversation, then hang up."""
+    try:
+        with connection:
+            handle_request(connection, number)
+    except OSError as error:  # a caller may vanish at any moment
+        print(f"connection {number}: {error}", flush=True)
+
+
+def serve(listener: socket.socket) -> None:
+    """Talk to one caller after another, for ever."""
+    number = 0
+    while True:
+        try:
+            connection, peer = listener.accept()  # blocking
+        except OSError:  # nobody called for a second, or the caller is gone again
+            continue
+        number += 1
+        print(f"connection {number} from {peer[0]}:{peer[1]}", flush=True)
+        handle_connection(connection, number)
+
+
+def listen() -> socket.socket:
+    """Claim HOST:PORT, or end the program with the reason."""
+    try:
+        listener = socket.create_server((HOST, int(PORT)))
+    except (OSError, OverflowError, ValueError) as error:
+        sys.exit(f"cannot listen on HOST={HOST} PORT={PORT} ({error}): set another, or PORT=0")
+    listener.settimeout(1)  # seconds: on Windows a waiting accept does not hear Ctrl-C
+    return listener
+
+
+def main() -> None:
+    """Listen, say where, and serve until Ctrl-C."""
+    with listen() as listener:
+        try:
+            host, port = listener.getsockname()
+            print(f"Listening on http://{host}:{port}", flush=True)
+            serve(listener)
+        except KeyboardInterrupt:
+            pass
+
+
+if __name__ == "__main__":
+    main()

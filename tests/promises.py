@@ -1,0 +1,152 @@
+"""What a sentence is: a promise, the stages it is said of, the programs that must keep it."""
+
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from workbench.launch import Server
+from workbench.lessons import STAGES, Lesson, heirs, lesson
+
+SABOTEURS = Path(__file__).parent / "saboteurs"
+ENDS_WITHIN = 15  # seconds for a program that must end by itself
+PATIENCE = 5.0  # seconds until what must happen has happened, on a machine under load
+IMPATIENCE = 1.5  # seconds where it must not happen: to give up early is no harm there
+
+
+@dataclass(frozen=True)
+class Promise:
+    """The stages that a sentence is said of, and how they are started for it."""
+
+    first: str
+    until: str | None = None  # the stage that replaces it by another sentence
+    new: bool = True  # the stage before breaks it: that is the lesson
+    flaw: bool = False  # what the next stage cures: asked of our own stages only
+    python: bool = False  # needs Python of an implementation, or its way of printing
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def lessons(self) -> tuple[Lesson, ...]:
+        """The first stage and all that build on it, up to the one that replaces the promise."""
+        replaced = heirs(self.until) if self.until else ()
+        return tuple(known for known in heirs(self.first) if known not in replaced)
+
+
+def since(first, *, until=None, new=True, flaw=False, python=False, **settings):
+    """Say a sentence of a stage and of all that build on it; see Promise."""
+    return pytest.mark.since(Promise(first, until, new, flaw, python, settings))
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    """A fault that students really make, put into a stage by its own text."""
+
+    stage: str
+    name: str
+    story: str
+    find: str
+    replace: str
+    caught_by: str
+
+    def source(self) -> str:
+        """The stage's text with the fault in it."""
+        text = lesson(self.stage).path.read_text(encoding="utf-8")
+        assert text.count(self.find) == 1, f"{self.name}: its text must stand once in {self.stage}"
+        return text.replace(self.find, self.replace)
+
+
+@functools.cache
+def saboteurs() -> tuple[Saboteur, ...]:
+    """All faults of `tests/saboteurs/`, a file for each stage, named as the stage."""
+    return tuple(
+        Saboteur(stage=path.stem, **entry)
+        for path in sorted(SABOTEURS.glob("*.toml"))
+        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["saboteur"]
+    )
+
+
+class Witness(Server):
+    """A running program, and visitors who lose patience before the sentence does."""
+
+    latest: ClassVar["Witness | None"] = None  # whose last words are of interest
+    patience: ClassVar[float] = PATIENCE
+
+    def say(self, *chunks, timeout=None, **how):
+        return super().say(*chunks, timeout=timeout or self.patience, **how)
+
+    def visit(self, timeout=None):
+        return super().visit(timeout=timeout or self.patience)
+
+    def wait(self, timeout=None):
+        timeout = timeout or self.patience
+        try:
+            return super().wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"needed it to end within {timeout:g} s, and it runs") from error
+
+
+@dataclass(frozen=True)
+class Program:
+    """An implementation of one stage: what a user types to start it."""
+
+    lesson: Lesson
+    argv: tuple[str, ...]
+    file: Path | None  # None where it is a command, in whatever language
+
+    @property
+    def static(self) -> Path:
+        """The folder whose pages it must serve."""
+        return (self.file.parent if self.file else STAGES).parent / "static"
+
+    def start(self, *, cwd=None, **settings) -> Witness:
+        """Start it, by default on a free port, and wait for its first line."""
+        if self.file and not self.file.exists():
+            pytest.fail(f"needed a file {self.file.name} in {self.file.parent}, found none", False)
+        texts = {"PORT": "0"} | {name: str(value) for name, value in settings.items()}
+        title = self.lesson.slug
+        Witness.latest = Witness.start(self.argv, title=title, settings=texts, cwd=cwd)
+        return Witness.latest
+
+    def refuse(self, **settings) -> tuple[int, str]:
+        """Start a program that must end at once; return its status and what it says on stderr."""
+        environment = os.environ | {name: str(value) for name, value in settings.items()}
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(self.argv, env=environment, text=True, **pipes) as process:
+            try:
+                assert not (line := process.stdout.readline()), f"needed no start, got {line}"
+            finally:
+                process.kill()
+            return process.wait(), process.stderr.read()
+
+    def copy(self, folder: Path, source: str | None = None) -> "Program":
+        """Copy the stage (or another text for it) with its pages into a folder of its own."""
+        file = folder / "stages" / f"{self.lesson.slug}.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(source or self.file.read_text(encoding="utf-8"), encoding="utf-8")
+        shutil.copytree(self.static, folder / "static")
+        return python_program(self.lesson, file)
+
+
+def python_program(known: Lesson, file: Path) -> Program:
+    """A stage in Python, started as a user starts a file."""
+    return Program(known, (sys.executable, str(file)), file)
+
+
+def program(known: Lesson, config: pytest.Config) -> Program:
+    """The implementation of a stage that the command line asks for; our own by default."""
+    if command := config.getoption("command"):
+        return Program(known, tuple(shlex.split(command.format(stage=known.slug))), None)
+    folder = Path(config.getoption("stages") or STAGES).resolve()
+    return python_program(known, folder / f"{known.slug}.py")
+
+
+def ours(config: pytest.Config) -> bool:
+    """Whether our own stages are judged, and so the suite itself: red and saboteurs too."""
+    return not (config.getoption("command") or config.getoption("stages"))

@@ -1,0 +1,98 @@
+"""The form of an answer, and what is understood of a request."""
+
+import re
+
+from promises import since
+from report import expect
+from visitors import GET, get, logged, post
+
+
+@since("s02", until="s04", python=True)
+def test_the_lines_of_a_request_are_printed(server):
+    server.say(get("/any/path?x=1", "Colour: blue"))
+    for line in ("GET /any/path?x=1 HTTP/1.1", "Host: test", "Colour: blue"):
+        logged(server, re.escape(line))
+
+
+@since("s03")
+def test_content_length_counts_bytes(server, implementation):
+    page = (implementation.static / "hello.html").read_bytes()
+    assert len(page.decode()) < len(page), "hello.html needs a character of more than one byte"
+    expect(server.say(GET), 200, headers={"Content-Length": str(len(page))}, body=page)
+
+
+@since("s03")
+def test_every_line_of_the_head_ends_in_cr_lf(server):
+    exchange = server.say(GET)
+    expect(exchange, 200)
+    head = exchange.received.partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\n" not in head.replace(b"\r\n", b"")
+
+
+@since("s03")
+def test_the_answer_is_the_hello_page(server, implementation):
+    page = (implementation.static / "hello.html").read_bytes()
+    kind = {"Content-Type": "text/html; charset=utf-8"}
+    expect(server.say(GET), 200, headers=kind, body=page, ending="closed")
+
+
+@since("s03")
+def test_the_answer_says_that_the_connection_closes(server):
+    expect(server.say(GET), 200, headers={"Connection": "close"}, ending="closed")
+
+
+@since("s03", until="s05", flaw=True)
+def test_every_path_has_the_same_page(server):
+    expect(server.say(get("/about")), 200, body=expect(server.say(GET), 200).body)
+
+
+@since("s04", until="s05", python=True)
+def test_what_was_understood_is_printed(server):
+    body = b"with milk"
+    server.say(post("/caf%C3%A9/?cup=1&cup=2&sugar=&to+go", body, "COLOUR: dark", "colour: brown"))
+    logged(server, "'with milk'")
+    for word in (
+        "'POST'",
+        "'/caf\\xe9/'",
+        "{'cup': ['1', '2'], 'sugar': [''], 'to go': ['']}",
+        "'HTTP/1.1'",
+        "'colour': 'dark, brown'",
+    ):
+        assert word in server.log, f"needed {word} to be printed"
+
+
+NOT_HTTP = {
+    "no request line": b"hello\r\n\r\n",
+    "no version": b"GET /\r\n\r\n",
+    "two spaces": b"GET  / HTTP/1.1\r\n\r\n",
+    "a word too many": b"GET / HTTP/1.1 please\r\n\r\n",
+    "another protocol": b"GET / FTP/1.1\r\n\r\n",
+    "a control byte in the target": b"GET /\x01 HTTP/1.1\r\n\r\n",
+    "a header without a colon": b"GET / HTTP/1.1\r\nHost test\r\n\r\n",
+    "a header without a name": b"GET / HTTP/1.1\r\n: test\r\n\r\n",
+    "a space before the colon": b"GET / HTTP/1.1\r\nHost : test\r\n\r\n",
+    "a length in words": b"GET / HTTP/1.1\r\nContent-Length: ten\r\n\r\n",
+    "a negative length": b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+    "a length with a sign": b"GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+    "two lengths": b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+}
+
+
+@since("s04")
+def test_what_is_not_http_is_refused_with_a_reason(server):
+    for fault, request in NOT_HTTP.items():
+        answer = expect(server.say(request), 400, ending="closed")
+        assert answer.header("Content-Type").startswith("text/plain"), fault
+        assert len(answer.text.split()) > 3, f"needed a reason in words for {fault}"
+
+
+@since("s04")
+def test_a_body_over_one_mebibyte_is_refused(server):
+    for length in (str(2**20 + 1), "1" + "0" * 12, "9" * 5000):
+        expect(server.say(get("/", f"Content-Length: {length}")), 413, ending="closed")
+
+
+@since("s04", new=False)
+def test_a_body_of_one_mebibyte_is_taken(server):
+    expect(server.say(post("/echo", bytes(2**20))), 200, ending="closed")

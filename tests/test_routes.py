@@ -1,0 +1,119 @@
+"""Who decides what is answered: paths, methods, and handlers that fail."""
+
+import json
+from contextlib import suppress
+
+from promises import since
+from report import expect
+from visitors import GET, get, logged, post
+
+JSON = {"Content-Type": "application/json"}
+
+
+def page(implementation, name):
+    """A page of the implementation's own folder."""
+    return (implementation.static / name).read_bytes()
+
+
+@since("s05")
+def test_the_about_page_is_another_page(server, implementation):
+    expect(server.say(get("/about")), 200, body=page(implementation, "about.html"))
+
+
+@since("s05")
+def test_health_is_json(server):
+    assert expect(server.say(get("/health")), 200, headers=JSON).json() == {"status": "ok"}
+
+
+NAMES = {
+    "name=Ada": "Ada",
+    "": "world",
+    "name=Grace%20Hopper": "Grace Hopper",
+    "name=Grace+Hopper": "Grace Hopper",
+    "name=Zo%C3%AB": "Zoë",
+    "name=%22%7D%2C%7B%22admin%22%3A1": '"},{"admin":1',
+    "name=%5C%0A%00": "\\\n\0",
+    "name=": "",
+    "x=1&name=Ada&name=Bob": "Ada",
+}
+
+
+@since("s05")
+def test_hello_greets_by_name_whatever_the_name_is(server):
+    for query, name in NAMES.items():
+        body = json.dumps({"message": f"Hello, {name}!"})
+        exchange = server.say(get(f"/hello?{query}"))
+        answer = expect(exchange, 200, headers=JSON)
+        if read(answer.text) != json.loads(body):
+            expect(exchange, body=body.encode())
+
+
+def read(text):
+    """What a text means as JSON; None when it is not JSON."""
+    with suppress(ValueError):
+        return json.loads(text)
+
+
+@since("s05")
+def test_echo_gives_back_every_byte(server):
+    body = bytes(range(256)) * 40
+    expect(server.say(post("/echo", body)), 200, body=body, ending="closed")
+
+
+@since("s05")
+def test_a_body_may_come_in_pieces(server):
+    body = b"".join(b"%d " % number for number in range(50))
+    with server.visit() as visitor:
+        visitor.send(post("/echo", body), by=7)
+        expect(visitor.read(), 200, body=body)
+
+
+@since("s05")
+def test_header_names_come_in_any_case(server):
+    request = post("/echo", b"12345").replace(b"Content-Length", b"cOnTeNT-lENGTH")
+    expect(server.say(request), 200, body=b"12345")
+
+
+@since("s05")
+def test_any_other_path_has_the_404_page(server, implementation):
+    for path in ("/nothing", "/about/", "/ABOUT", "//", "/hello.html", "/%00", "/../stages"):
+        expect(server.say(get(path)), 404, body=page(implementation, "404.html"))
+
+
+@since("s05")
+def test_another_method_has_405_and_is_told_which_are_allowed(server):
+    for line, allow in [
+        ("POST /", "GET"),
+        ("DELETE /health", "GET"),
+        ("PUT /echo", "POST"),
+        ("get /", "GET"),
+    ]:
+        request = f"{line} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+        expect(server.say(request), 405, headers={"Allow": allow}, ending="closed")
+
+
+@since("s05")
+def test_a_path_may_be_percent_encoded(server, implementation):
+    expect(server.say(get("/%61bou%74")), 200, body=page(implementation, "about.html"))
+
+
+@since("s03", new=False)
+def test_a_query_does_not_change_the_path(server):
+    expect(server.say(get("/?a=1&a=2&b")), 200)
+
+
+@since("s05")
+def test_the_icon_that_a_browser_asks_for_is_there(server):
+    answer = expect(server.say(get("/favicon.ico")), 200)
+    assert answer.header("Content-Type").startswith("image/")
+
+
+@since("s05", python=True)
+def test_a_handler_that_fails_costs_its_visitor_a_500(implementation, tmp_path):
+    program = implementation.copy(tmp_path / "copy")
+    (tmp_path / "copy" / "static" / "hello.html").unlink()
+    with program.start() as server:
+        answer = expect(server.say(GET), 500, ending="closed")
+        assert "hello.html" not in answer.text, "a failure's details belong in the log"
+        logged(server, "FileNotFoundError")
+        expect(server.say(get("/health")), 200)

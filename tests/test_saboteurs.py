@@ -1,0 +1,38 @@
+"""The suite itself: every sentence has a hint, and every stage has faults that one catches."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from promises import saboteurs
+from report import hints
+
+from workbench.lessons import lessons
+
+TESTS = Path(__file__).parent
+
+
+def sentences():
+    """The name of every test that is said of stages, as its decorators tell."""
+    for path in TESTS.glob("test_*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and "since(" in "".join(
+                ast.unparse(decorator) for decorator in node.decorator_list
+            ):
+                yield node.name
+
+
+def test_every_sentence_has_a_hint_and_every_hint_a_sentence():
+    assert sorted(hints()) == sorted(sentences())
+
+
+def test_every_stage_has_saboteurs():
+    assert {saboteur.stage for saboteur in saboteurs()} == {known.slug for known in lessons()}
+    assert len(saboteurs()) >= 30
+
+
+@pytest.mark.parametrize("saboteur", saboteurs(), ids=lambda saboteur: saboteur.name)
+def test_a_saboteur_fits_its_stage_and_names_a_sentence(saboteur):
+    compile(saboteur.source(), saboteur.name, "exec")
+    assert saboteur.caught_by in set(sentences())
+    assert saboteur.name.isidentifier()

@@ -1,0 +1,278 @@
+"""python -m workbench: start a stage, speak to it, watch it, read it, and carry a fix forward."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from workbench.lessons import STAGES, Mistake, lesson
+
+if TYPE_CHECKING:
+    from workbench.launch import Server
+    from workbench.wire import Address
+
+EPILOG = r"""
+A STAGE goes by any of its names: s5, s05, 5, routing, s05_routing. WHERE is a stage, which is
+started for the occasion, or the address of a server that runs already: 127.0.0.1:7878, or :7878.
+
+\b
+Examples:
+  python -m workbench run s05
+  python -m workbench say s05 'GET /about HTTP/1.1\r\nHost: here\r\n\r\n'
+  python -m workbench timeline s06,s07 '/sleep?seconds=2' / / --save waiting.svg
+  python -m workbench show s08 ThreadPool.execute serve
+  python -m workbench diff s05 s06
+  python -m workbench carry s02
+  python -m workbench check s05
+"""
+UNWRAPPED = "\b\n"  # click keeps the lines below as they are
+
+
+app = typer.Typer(
+    name="python -m workbench",
+    help="What a web server is put on to be started, spoken to, watched and read.",
+    epilog=EPILOG.replace("\\b\n", UNWRAPPED),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Stage = Annotated[str, typer.Argument(metavar="STAGE", show_default=False)]
+Where = Annotated[str, typer.Argument(metavar="WHERE", show_default=False)]
+OwnFile = Annotated[
+    Path | None, typer.Option("--file", help="A copy of your own, in the stage's place.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting of the stage, such as WORKERS=2."),
+]
+
+
+def show_in_terminal(thing: object) -> None:
+    """Print in colour, or as plain text what a file or another program is to read."""
+    console = Console()
+    console.print(thing if console.is_terminal else Text(str(thing)), soft_wrap=True)
+
+
+def settings(given: list[str] | None) -> dict[str, str]:
+    """Read NAME=VALUE pairs. Raises Mistake for one that has no name or no '='."""
+    for pair in given or []:
+        if not re.fullmatch(r"[A-Za-z_]\w*=.*", pair, re.DOTALL):
+            raise Mistake(f"needed NAME=VALUE after --set, got {pair!r}")
+    return dict(pair.split("=", 1) for pair in given or [])
+
+
+def address(where: str) -> Address | None:
+    """Read the address of a running server, or None for the name of a stage. Raises Mistake."""
+    host, colon, port = where.removeprefix("http://").rstrip("/").rpartition(":")
+    if not colon:
+        return None
+    if not re.fullmatch("[0-9]{1,5}", port):
+        raise Mistake(f"needed an address like 127.0.0.1:7878, got {where!r}")
+    return host or "127.0.0.1", int(port)
+
+
+@contextmanager
+def serving(where: str, file: Path | None, given: list[str] | None) -> Iterator[Server | Address]:
+    """Lend the server at an address, or a stage that is started now and stopped afterwards."""
+    if (running := address(where)) is not None:
+        yield running
+        return
+    from workbench.launch import launch
+
+    with launch(where, file=file, **settings(given)) as server:
+        yield server
+
+
+def unescaped(text: str) -> bytes:
+    r"""Turn what can be typed into bytes: \r, \n, \t, \0, \\ and \x41 as in Python, the rest UTF-8.
+
+    Raises Mistake for any other backslash.
+    """
+    return b"".join(map(_piece, re.findall(r"\\x[0-9a-fA-F]{2}|\\.|[^\\]+|\\", text, re.DOTALL)))
+
+
+def _piece(piece: str) -> bytes:
+    """Turn one escape, or a run of plain text, into bytes."""
+    known = {r"\r": b"\r", r"\n": b"\n", r"\t": b"\t", r"\0": b"\0", r"\\": b"\\"}
+    if piece.startswith(r"\x") and len(piece) == 4:
+        return bytes.fromhex(piece[2:])
+    if piece.startswith("\\") and piece not in known:
+        raise Mistake(rf"needed \r, \n, \t, \0, \\ or \xNN, got {piece}")
+    return known.get(piece, piece.encode(errors="surrogateescape"))
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def command(example: str, name: str | None = None) -> Callable[[Command], Command]:
+    """Make a function a command of the workbench, with an example below its help."""
+    return app.command(name, epilog=f"{UNWRAPPED}Example:\n  python -m workbench {example}")
+
+
+@command("list", name="list")
+def list_() -> None:
+    """List the course, and the line that runs each stage."""
+    from stages.__main__ import listing
+
+    typer.echo(listing())
+
+
+@command("run s08 --set PORT=8000 --set WORKERS=2")
+def run(stage: Stage, file: OwnFile = None, given: Settings = None) -> None:
+    """Run a stage here until Ctrl-C."""
+    known = lesson(stage)
+    path = str(file or known.path)
+    if not Path(path).is_file():
+        raise Mistake(f"there is no file {path}")
+    os.environ.update(settings(given))
+    sys.argv = [path]
+    runpy.run_path(path, run_name="__main__")
+
+
+@command(r"say s05 'GET / HTTP/1.1\r\nHost: here\r\n\r\n'")
+def say(
+    where: Where,
+    chunks: Annotated[
+        list[str], typer.Argument(metavar="TEXT", help=r"What to send; \r\n ends a line.")
+    ],
+    answers: Annotated[
+        int | None, typer.Option(help="Listen for so many answers, not until the server ends.")
+    ] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Say no more: a half close.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to listen at most.")] = 10.0,
+    file: OwnFile = None,
+    given: Settings = None,
+) -> None:
+    """Send raw bytes, and show both directions.
+
+    Each further TEXT is sent on its own, after the one before.
+    """
+    from workbench import wire
+
+    words = [unescaped(chunk) for chunk in chunks]
+    with serving(where, file, given) as server:
+        show_in_terminal(wire.say(server, *words, answers=answers, finish=finish, timeout=timeout))
+
+
+@command("timeline s06 '/sleep?seconds=2' / / --save waiting.svg")
+def timeline(
+    where: Where,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="One for each visitor.")],
+    gap: Annotated[float, typer.Option(help="Seconds between one visitor and the next.")] = 0.0,
+    save: Annotated[Path | None, typer.Option(help="Draw it into this file, SVG or PNG.")] = None,
+    given: Settings = None,
+) -> None:
+    """Send visitors at once, and tell who waited.
+
+    Several stages, named as s06,s07,s08, are drawn above each other.
+    """
+    from workbench import timeline as drawing
+
+    drawn: dict[str, Any] = {}
+    for name in where.split(","):
+        with serving(name, None, given) as server:
+            drawn[name] = drawing.timeline(server, paths, gap=gap, title=_title(name))
+        show_in_terminal(drawn[name])
+    if save:
+        titled = {part.title: part for part in drawn.values()}
+        picture = drawing.timelines(titled) if len(drawn) > 1 else drawn[where]
+        picture.save(save)
+        typer.echo(f"drawn in {save}")
+
+
+def _title(where: str) -> str:
+    """Name what is drawn: a stage by its number and title, a server by its address."""
+    known = None if address(where) else lesson(where)
+    return f"{known.short} {known.title}" if known else where
+
+
+@command("show s08 ThreadPool.execute serve")
+def show(
+    stage: Stage,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Functions, classes, constants.")
+    ] = None,
+    file: OwnFile = None,
+) -> None:
+    """Show the source of a stage, or of its pieces."""
+    from workbench import reading
+
+    show_in_terminal(reading.show(stage, *names or [], file=file))
+
+
+@command("diff s05 s06")
+def diff(
+    before: Annotated[str, typer.Argument(metavar="STAGE|FILE", show_default=False)],
+    after: Annotated[str | None, typer.Argument(metavar="STAGE|FILE")] = None,
+) -> None:
+    """Compare two stages, or a stage and a file.
+
+    A stage alone is compared with the one that it builds on; a copy of your own is named by its
+    path: diff s05 mine/s05_routing.py.
+    """
+    from workbench import reading
+
+    show_in_terminal(reading.diff(before, after))
+
+
+@command("carry s02 --base HEAD~1")
+def carry(
+    stage: Annotated[str | None, typer.Argument(metavar="STAGE", show_default=False)] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The commit to compare with, HEAD unless told.")
+    ] = None,
+    go_on: Annotated[bool, typer.Option("--continue", help="Go on after a clash.")] = False,
+) -> None:
+    """Bring a fix forward through all later stages.
+
+    The fix is what changed since --base, committed or not. Where it meets what a later stage
+    changes itself, both are left in the file; put it right, then: carry --continue.
+    """
+    from workbench import carry as carrying
+
+    if go_on == (stage is not None) or (go_on and base):
+        raise Mistake("needed the name of a stage, or --continue alone")
+    carried = carrying.carry(stage, base, STAGES) if stage else carrying.go_on(STAGES)
+    typer.echo(carried)
+
+
+@command("check s05 --file mine/s05_routing.py")
+def check(stage: Stage, file: OwnFile = None) -> None:
+    """Say a stage's sentences of your copy, up to the first that fails.
+
+    Your copy is the one in notebooks/mine; where there is none, it is the stage. The status is 1
+    unless all sentences hold.
+    """
+    from workbench import check as checking
+
+    with Console(stderr=True).status(f"checking {stage}") as status:
+        verdict = checking.check(stage, file, heard=lambda heard: status.update(heard.said))
+    show_in_terminal(verdict)
+    raise typer.Exit(not verdict)
+
+
+def main() -> None:
+    """Do what the command line says; a slip is one line on stderr and status 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a pipe on Windows knows no arrow
+    try:
+        app()
+    except Mistake as mistake:
+        sys.exit(str(mistake))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""A stage's sentences, said of a student's own file: which hold, and what the first to fail says.
+
+pytest runs them in a process of its own, and the file in another: what a student writes can end
+neither the notebook nor the one that judges.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+from rich.text import Text
+
+from workbench import lessons, one_stage
+from workbench.launch import UNDERTAKER
+from workbench.lessons import STAGES, Lesson, Mistake
+from workbench.mine import ROOT, Stage, copied, furnish, shown
+from workbench.render import MONOSPACE
+
+TESTS = ROOT / "tests"
+GLANCE = 0.02  # seconds between two looks at the report
+UNENDED = "it did not come to an end, and pytest gave it up"
+LIST = "columns:26em;list-style:none;padding:0;margin:.4em 0;font-size:90%;line-height:1.4"
+PRE = f"{MONOSPACE};white-space:pre-wrap;overflow-wrap:anywhere;margin:.4em 0;line-height:1.35"
+
+PLUGINS = ("no:cacheprovider", "pytest_timeout", "pytest_reportlog.plugin", one_stage.__name__)
+
+State = Literal["yes", "no", "not reached", "skipped"]
+
+
+class Sign(NamedTuple):
+    """How a state is marked: a sign, its style in a terminal, its style in HTML."""
+
+    mark: str
+    style: str
+    css: str
+
+
+SIGNS: dict[State, Sign] = {
+    "yes": Sign("\N{CHECK MARK}", "green", "color:var(--jp-success-color1, #1a7f37)"),
+    "no": Sign("\N{BALLOT X}", "bold red", "color:var(--jp-error-color1, #cf222e)"),
+    "not reached": Sign("\N{MIDDLE DOT}", "dim", "opacity:.7"),
+    "skipped": Sign("-", "dim", "opacity:.7"),
+}
+
+
+class MissingFile(Mistake):
+    """There is no such file to check."""
+
+
+class BrokenSuite(RuntimeError):  # noqa: N818 - named for what happened
+    """The sentences could not be said, which is no fault of the file; the text is pytest's own."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the suite, whether it holds, and the reason where it does not."""
+
+    text: str
+    state: State
+    reason: str = ""
+
+    @property
+    def said(self) -> str:
+        """The sentence, with the reason if it was skipped."""
+        return f"{self.text} ({self.reason})" if self.state == "skipped" else self.text
+
+    def __str__(self) -> str:
+        return f"{SIGNS[self.state].mark} {self.state:11} {self.said}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the sentences of a stage say of a file; true when all of them hold."""
+
+    lesson: Lesson
+    file: Path
+    sentences: tuple[Sentence, ...]
+
+    def __bool__(self) -> bool:
+        return all(known.state in ("yes", "skipped") for known in self.sentences)
+
+    @property
+    def reached(self) -> list[Sentence]:
+        """The sentences up to the first that does not hold; the summary counts the others."""
+        return [known for known in self.sentences if known.state != "not reached"]
+
+    @property
+    def broken(self) -> Sentence | None:
+        """The first sentence that does not hold."""
+        return next((known for known in self.sentences if known.state == "no"), None)
+
+    @property
+    def summary(self) -> str:
+        """How many hold, of how many, and of which file."""
+        states = Counter(known.state for known in self.sentences)
+        others = [
+            f"{states[state]} {state}" for state in ("not reached", "skipped") if states[state]
+        ]
+        count = f"{states['yes']} of {len(self.sentences)} hold"
+        return f"{self.lesson.slug}: {', '.join([count, *others])} ({shown(self.file)})"
+
+    @property
+    def failure(self) -> str:
+        """What the first broken sentence says, in full; empty when all hold."""
+        return self.broken.reason if self.broken else ""
+
+    def __str__(self) -> str:
+        return self.__rich__().plain
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Text:
+        lines = [Text(str(known), SIGNS[known.state].style) for known in self.reached]
+        lines += [Text(""), Text(self.summary, "bold")]
+        lines += [Text(""), Text(self.failure)] if self.failure else []
+        return Text("\n").join(lines)
+
+    def _repr_html_(self) -> str:
+        items = "".join(map(_item, self.reached))
+        failure = f'<pre style="{PRE}">{html.escape(self.failure)}</pre>' if self.failure else ""
+        heading = f"<summary><b>{html.escape(self.summary)}</b></summary>"
+        return (
+            f"<details{'' if self else ' open'}>{heading}"
+            f'<ul style="{LIST}">{items}</ul></details>{failure}'
+        )
+
+
+def _item(known: Sentence) -> str:
+    """Write a sentence as an item of a list in HTML: only its mark and state are in colour."""
+    style = f"{SIGNS[known.state].css};white-space:nowrap"
+    mark = f'<span style="{style}">{SIGNS[known.state].mark} {known.state}</span>'
+    return f"<li>{mark} {html.escape(known.said)}</li>"
+
+
+def check(
+    stage: Stage,
+    file: str | Path | None = None,
+    *,
+    heard: Callable[[Sentence], object] | None = None,
+) -> Verdict:
+    """Say a stage's sentences of a file: your own copy by default, or the stage if you have none.
+
+    Those about what the file has changed come first, and the first that fails is the last that is
+    said (see `one_stage`). `heard` is called with each result as soon as it is there. Raises
+    UnknownStage, MissingFile, or BrokenSuite when the sentences could not be said at all.
+    """
+    known = lessons.lesson(stage)
+    judged = _judged(known, file)
+    found: dict[str, Sentence] = {}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder = judged.parent if _in_place(judged, known) else _copy(judged, known, Path(scratch))
+        for name, sentence in _said(known, folder, Path(scratch)):
+            found[name] = sentence
+            if heard and sentence.reason != UNENDED:
+                heard(sentence)
+    return Verdict(known, judged, tuple(found.values()))
+
+
+def _judged(known: Lesson, file: str | Path | None) -> Path:
+    """Find the file that is meant. Raises MissingFile."""
+    own = copied(known)
+    judged = Path(file).absolute() if file else own if own.exists() else known.path
+    if not judged.is_file():
+        raise MissingFile(f"there is no file {file} to check")
+    return judged
+
+
+def _in_place(file: Path, known: Lesson) -> bool:
+    """Tell whether a file stands as a stage does: by its own name, with pages to serve."""
+    parts = (file.parent.name, file.name)
+    return parts == (STAGES.name, known.path.name) and _pages(file).is_dir()
+
+
+def _pages(file: Path) -> Path:
+    """Return where a stage looks for its pages."""
+    return file.parent.parent / "static"
+
+
+def _copy(file: Path, known: Lesson, folder: Path) -> Path:
+    """Copy a file to where a stage would stand, with its own pages, or the course's."""
+    copy = folder / STAGES.name / known.path.name
+    if _pages(file).is_dir():
+        shutil.copytree(_pages(file), _pages(copy))
+    furnish(copy.parent)
+    shutil.copyfile(file, copy)
+    return copy.parent
+
+
+def _said(known: Lesson, folder: Path, scratch: Path) -> Iterator[tuple[str, Sentence]]:
+    """Have the sentences said of a folder's file; yield each one's name and what came of it."""
+    report, words = scratch / "report.json", scratch / "words.txt"
+    report.touch()
+    status, pending = None, False
+    with words.open("wb") as output, _asked(_command(known, folder, report), output) as process:
+        for entry in map(json.loads, _lines(report, process)):
+            status = entry.get("exitstatus", status)  # comes when the whole session has ended
+            for name, sentence in _understood(entry):
+                yield name, sentence
+                pending = sentence.reason == UNENDED
+    if status not in (0, 1) and not pending:
+        raise BrokenSuite(words.read_text(encoding="utf-8", errors="replace"))
+
+
+def _command(known: Lesson, folder: Path, report: Path) -> list[str]:
+    """Write the command line for pytest: the plug-ins that we need, and no options of others."""
+    options = [f"--stage={known.slug}", f"--touched={','.join(_touched(known, folder))}"]
+    options += [f"--stages={folder}", f"--report-log={report}", "--override-ini=addopts="]
+    options += [f"-p{plugin}" for plugin in PLUGINS]
+    return [sys.executable, "-m", "pytest", *options, *map(str, sentences())]
+
+
+def _touched(known: Lesson, folder: Path) -> tuple[str, ...]:
+    """Name what a file has changed in its stage; nothing if it is no Python, and will not start."""
+    files = known.path, folder / known.path.name
+    try:
+        before, after = (file.read_text(encoding="utf-8") for file in files)
+        return lessons.touched(before, after) + lessons.removed(before, after)
+    except (ValueError, SyntaxError):
+        return ()
+
+
+def sentences() -> list[Path]:
+    """List the files of the suite that hold sentences, not tests of the workbench."""
+    files = sorted(TESTS.glob("test_*.py"))
+    return [path for path in files if "\n@since(" in path.read_text(encoding="utf-8")]
+
+
+@contextmanager
+def _asked(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in the repository, and don't leave it behind: neither now nor if we die."""
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST_")}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    with subprocess.Popen(  # noqa: S603 - our own suite
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        UNDERTAKER.watch(process.pid)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            UNDERTAKER.forget(process.pid)
+
+
+def _lines(report: Path, process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Yield each line of a growing file as soon as it is whole, until its writer has ended."""
+    with report.open(encoding="utf-8") as stream:
+        line, ended = "", False
+        while not ended:
+            ended = process.poll() is not None
+            while more := stream.readline():
+                line += more
+                if line.endswith("\n"):
+                    yield line
+                    line = ""
+            time.sleep(0 if ended else GLANCE)
+
+
+def _understood(entry: dict[str, Any]) -> Iterator[tuple[str, Sentence]]:
+    """Read what pytest reports of a test's setup, call or teardown; anything else says nothing."""
+    if entry["$report_type"] != "TestReport":
+        return
+    name, why = entry["nodeid"], entry["longrepr"]
+    match entry["when"], entry["outcome"]:
+        case "setup", "passed":
+            yield name, Sentence(_spoken(name), "no", UNENDED)
+        case "call", "passed":
+            yield name, Sentence(_spoken(name), "yes")
+        case _, "failed":
+            yield name, Sentence(_spoken(name), "no", _plain(why))
+        case _, "skipped":
+            reason = why[-1].removeprefix("Skipped: ")
+            state: State = "not reached" if reason == one_stage.NOT_REACHED else "skipped"
+            yield name, Sentence(_spoken(name), state, reason)
+
+
+def _spoken(name: str) -> str:
+    """Make a sentence of a test's name; what it is said with, besides the stage, is in brackets."""
+    words, _, case = name.rpartition("::test_")[2].rstrip("]").partition("[")
+    others = [part for part in case.split("-") if not re.fullmatch(r"s\d\d_\w+", part)]
+    return words.replace("_", " ") + (f" ({', '.join(others)})" if others else "")
+
+
+def _plain(why: str | dict[str, Any]) -> str:
+    """Return what a failure says: the suite's own report, or an error's last words."""
+    words = why if isinstance(why, str) else why["reprcrash"]["message"]
+    return re.sub(r"^[\w.]*\.(DidNotStart|NotSaid): ", "", words)
