@@ -8,6 +8,7 @@ Flaw: every path gets the same page: the server does not know what was asked.
 import os
 import socket
 import sys
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,16 +17,25 @@ PORT = os.environ.get("PORT") or "7878"
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
 
-def build_response(status: int, content_type: str, body: bytes) -> bytes:
+@dataclass(frozen=True)
+class Response:
+    """What is answered: a status such as 200, the type of the body, and the body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def build_response(response: Response) -> bytes:
     """Lay out an answer: status line, headers, blank line, body (RFC 9112 §2.1)."""
     head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
+        f"Content-Type: {response.content_type}\r\n"
+        f"Content-Length: {len(response.body)}\r\n"
         "Connection: close\r\n"
         "\r\n"
     )
-    return head.encode("ascii") + body
+    return head.encode("ascii") + response.body
 
 
 def receive(connection: socket.socket, buffer: bytearray) -> None:
@@ -45,13 +55,17 @@ def read_head(connection: socket.socket, buffer: bytearray) -> bytes:
     return bytes(head)
 
 
+def page(name: str) -> Response:
+    """Answer with a page from the folder `static`."""
+    return Response(200, "text/html; charset=utf-8", (STATIC / name).read_bytes())
+
+
 def handle_request(connection: socket.socket, number: int) -> None:
     """Read one request, print its lines, and answer with the hello page."""
     head = read_head(connection, bytearray())
     for line in head.decode("latin-1").split("\r\n"):
         print(f"connection {number}: {line!a}", flush=True)
-    hello = (STATIC / "hello.html").read_bytes()
-    connection.sendall(build_response(200, "text/html; charset=utf-8", hello))  # blocking
+    connection.sendall(build_response(page("hello.html")))  # blocking
 
 
 def handle_connection(connection: socket.socket, number: int) -> None:

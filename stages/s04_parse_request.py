@@ -34,20 +34,29 @@ class Request:
     body: bytes = b""
 
 
+@dataclass(frozen=True)
+class Response:
+    """What is answered: a status such as 200, the type of the body, and the body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
 class HTTPError(Exception):
     """A request is refused: `raise HTTPError(status, reason)`, the reason in words."""
 
 
-def build_response(status: int, content_type: str, body: bytes) -> bytes:
+def build_response(response: Response) -> bytes:
     """Lay out an answer: status line, headers, blank line, body (RFC 9112 §2.1)."""
     head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
+        f"Content-Type: {response.content_type}\r\n"
+        f"Content-Length: {len(response.body)}\r\n"
         "Connection: close\r\n"
         "\r\n"
     )
-    return head.encode("ascii") + body
+    return head.encode("ascii") + response.body
 
 
 def receive(connection: socket.socket, buffer: bytearray) -> None:
@@ -103,18 +112,26 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
+def page(name: str) -> Response:
+    """Answer with a page from the folder `static`."""
+    return Response(200, "text/html; charset=utf-8", (STATIC / name).read_bytes())
+
+
+def plain(status: int, words: str) -> Response:
+    """Answer with a line of text."""
+    return Response(status, "text/plain; charset=utf-8", f"{words}\n".encode())
+
+
 def handle_request(connection: socket.socket, number: int) -> None:
     """Read one request, print what was understood, and answer with the hello page."""
     try:
         request = read_request(connection, bytearray())
         for name, value in vars(request).items():
             print(f"connection {number}: {name:7} {value!a:.200}", flush=True)
-        hello = (STATIC / "hello.html").read_bytes()
-        response = build_response(200, "text/html; charset=utf-8", hello)
+        response = page("hello.html")
     except HTTPError as error:
-        status, reason = error.args
-        response = build_response(status, "text/plain; charset=utf-8", f"{reason}\n".encode())
-    connection.sendall(response)  # blocking
+        response = plain(*error.args)
+    connection.sendall(build_response(response))  # blocking
 
 
 def handle_connection(connection: socket.socket, number: int) -> None:

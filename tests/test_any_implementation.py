@@ -43,7 +43,7 @@ def test_a_fork_is_judged_by_its_folder(tmp_path):
     fork.mkdir()
     shutil.copytree(STAGES.parent / "static", tmp_path / "static")
     source = (STAGES / "s03_static_response.py").read_text(encoding="utf-8")
-    wrong = source.replace("len(body)", "len(body.decode())")
+    wrong = source.replace("len(response.body)", "len(response.body.decode())")
     (fork / "s03_static_response.py").write_text(wrong, encoding="utf-8")
     counts, text = judge(f"--stages={fork}", "-k", "(s03 or s04_parse) and length_counts")
     assert (counts["failed"], counts["error"]) == (1, 1), text
