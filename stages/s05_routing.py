@@ -113,7 +113,7 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or name.split() != [name]:  # no name, or a space in it
             raise HTTPError(400, f"needed 'Name: value', got {line[:80]!a}")
-        name, value = name.lower(), value.strip()
+        name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
