@@ -35,6 +35,7 @@ Examples:
   python -m workbench diff s05 s06
   python -m workbench carry s02
   python -m workbench check s05
+  python -m workbench bench s10 s11 s12
 """
 UNWRAPPED = "\b\n"  # click keeps the lines below as they are
 
@@ -262,6 +263,44 @@ def check(stage: Stage, file: OwnFile = None) -> None:
         verdict = checking.check(stage, file, heard=lambda heard: status.update(heard.said))
     show_in_terminal(verdict)
     raise typer.Exit(not verdict)
+
+
+@command("bench s10 s11 s12 --save speed.svg")
+def bench(
+    where: Annotated[
+        list[str],
+        typer.Argument(metavar="WHERE", help="Several, side by side.", show_default=False),
+    ],
+    path: Annotated[str, typer.Option(help="What to ask for.")] = "/health",
+    rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
+    seconds: Annotated[int, typer.Option(help="How long a round takes.")] = 2,
+    connections: Annotated[int, typer.Option(help="How many ask at once.")] = 4,
+    close: Annotated[
+        bool, typer.Option("--close", help="Make a new connection for each request.")
+    ] = False,
+    load: Annotated[
+        str | None, typer.Option(metavar="wrk|aiohttp", help="Who asks; wrk if installed.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Draw it into this file, SVG or PNG.")] = None,
+    given: Settings = None,
+) -> None:
+    """Measure how fast servers are, in turn, round after round.
+
+    Of each figure the table has the median of the rounds, and below it the least and the greatest;
+    the ratios to the first are taken round by round. A stage's log is thrown away. Of a server that
+    runs already, processor time and memory are not known.
+    """
+    from workbench import bench as measuring
+
+    servers = [address(name) or name for name in where]
+    asked: dict[str, Any] = {"path": path, "rounds": rounds, "seconds": seconds, "load": load}
+    asked |= {"connections": connections, "close": close, "settings": settings(given)}
+    with Console(stderr=True).status("starting") as status:
+        figures = measuring.bench(*servers, **asked, heard=status.update)
+    show_in_terminal(figures)
+    if save:
+        figures.save(save)
+        typer.echo(f"drawn in {save}")
 
 
 def main() -> None:

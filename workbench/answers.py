@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,11 @@ import h11
 BLANK_LINE = re.compile(rb"\n\r?\n")
 LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,18})")
 CHUNKED = re.compile(rb"(?im)^transfer-encoding:.*chunked")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[^\n]*\n")
 BODILESS = re.compile(rb"HTTP/1\.[01] (1..|204|304)")
 LONGEST_HEAD = 2**24  # bytes; h11 alone would refuse more than 16 KB
+
+Length = Callable[[bytes, bytes, int], int]  # head, all bytes, where in them its body begins
 
 
 @dataclass(frozen=True)
@@ -157,31 +160,38 @@ class AnswerReader:
         return replace(whole, fault=fault, fault_at=span[0] + alone.start())
 
 
-def messages(data: bytes) -> list[tuple[bytes, bytes]]:
+def body_length(head: bytes, data: bytes, at: int) -> int:
+    """Say how many bytes from `at` on are this head's body (RFC 9112 §6.3, leniently)."""
+    if BODILESS.match(head) or data.startswith(b"HTTP/1.", at):
+        return 0
+    if CHUNKED.search(head):
+        return _end_of_chunks(data, at) - at
+    if announced := LENGTH.search(head):
+        return int(announced[1])
+    return len(data) if head.startswith(b"HTTP/") else 0
+
+
+def _end_of_chunks(data: bytes, at: int) -> int:
+    """Find where chunks end, behind the blank line after the one of size 0, or all bytes end."""
+    while (line := CHUNK_SIZE.match(data, at)) and (size := int(line[1], 16)):
+        at = line.end() + size + len(b"\r\n")
+    blank = BLANK_LINE.search(data, line.end() - 1) if line else None  # behind any trailers
+    return blank.end() if blank else len(data)
+
+
+def messages(data: bytes, length: Length = body_length) -> list[tuple[bytes, bytes]]:
     """Split the bytes of one direction into heads, each up to its blank line, and bodies.
 
-    Objects to nothing: a body ends where its head says, or where the bytes end.
+    Objects to nothing: a body is as long as `length` says, or ends where the bytes end.
     """
     found, start = [], 0
     while start < len(data):
         blank = BLANK_LINE.search(data, start)
         middle = blank.end() if blank else len(data)
-        end = min(middle + _length(data[start:middle], data, middle), len(data))
+        end = min(middle + length(data[start:middle], data, middle), len(data))
         found.append((data[start:middle], data[middle:end]))
         start = end
     return found
-
-
-def _length(head: bytes, data: bytes, at: int) -> int:
-    """Say how many bytes from `at` on are this head's body (RFC 9112 §6.3, leniently)."""
-    if BODILESS.match(head) or data.startswith(b"HTTP/1.", at):
-        return 0
-    if CHUNKED.search(head):
-        end = data.find(b"0\r\n\r\n", at)
-        return len(data) if end < 0 else end + 5 - at
-    if announced := LENGTH.search(head):
-        return int(announced[1])
-    return len(data) if head.startswith(b"HTTP/") else 0
 
 
 def dissect(data: bytes) -> Answer:

@@ -2,40 +2,55 @@
 
 import sys
 
+from workbench.bench import Benchmark, bench
 from workbench.check import Verdict, check
 from workbench.cost import Costs, cost
+from workbench.distance import Far, far, one_by_one
+from workbench.guard import Guard
 from workbench.launch import DidNotStart, Server, launch
 from workbench.lessons import Lesson, Mistake, UnknownStage, lesson, lessons
+from workbench.memory import Memories, memories
 from workbench.mine import mine, practise, register, restore
 from workbench.page import page
 from workbench.reading import Code, Diff, diff, show
+from workbench.readings import Readings, readings
 from workbench.timeline import Timeline, timeline, timelines
 from workbench.wire import Answer, Exchange, Visitor, caret, say
 
 __all__ = [
     "Answer",
+    "Benchmark",
     "Code",
     "Costs",
     "DidNotStart",
     "Diff",
     "Exchange",
+    "Far",
+    "Guard",
     "Lesson",
+    "Memories",
     "Mistake",
+    "Readings",
     "Server",
     "Timeline",
     "UnknownStage",
     "Verdict",
     "Visitor",
+    "bench",
     "caret",
     "check",
     "cost",
     "diff",
+    "far",
     "launch",
     "lesson",
     "lessons",
+    "memories",
     "mine",
+    "one_by_one",
     "page",
     "practise",
+    "readings",
     "restore",
     "say",
     "show",

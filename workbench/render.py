@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from workbench.answers import messages
+from workbench.answers import Length, body_length, messages
 
 Segment = tuple[str, str]
 
@@ -93,9 +93,9 @@ def _pointed(line: bytes, column: int) -> tuple[str, str]:
     return before + after, " " * len(before) + "^"
 
 
-def both_ways(data: bytes) -> Iterator[Segment]:
-    """Yield the segments of all the messages of one direction."""
-    found = messages(data)
+def both_ways(data: bytes, length: Length = body_length) -> Iterator[Segment]:
+    """Yield the segments of all the messages of one direction, whose bodies `length` measures."""
+    found = messages(data, length)
     for head, body in found[:SHOWN_MESSAGES]:
         yield from _head(head)
         if body:

@@ -121,7 +121,7 @@ class Timelines(Picture):
 
 def timeline(
     server: Address | Addressed,
-    paths: Sequence[str],
+    paths: Sequence[str | bytes],
     *,
     gap: float = 0.0,
     stop_after: float | None = None,
@@ -130,9 +130,10 @@ def timeline(
 ) -> Timeline:
     """Send a visitor for each path, in that order and at once or `gap` seconds apart.
 
-    Each asks `GET path` on a connection of its own and reads to the end, for `timeout` seconds at
-    the most. The times are measured here, by the visitors. With `stop_after`, the server is asked
-    to stop (Ctrl-C) so many seconds after the first. Raises Mistake if that cannot be asked of it.
+    Each asks `GET path` on a connection of its own, or says just the bytes given in a path's place,
+    and reads to the end, for `timeout` seconds at the most. The times are measured here, by the
+    visitors. With `stop_after`, the server is asked to stop (Ctrl-C) so many seconds after the
+    first. Raises Mistake if that cannot be asked of it.
     """
     address = server if isinstance(server, tuple) else server.address
     name = title or str(getattr(server, "title", "{}:{}".format(*address)))
@@ -145,7 +146,8 @@ def timeline(
         for number, path in enumerate(paths):
             time.sleep(max(beginning + number * gap - time.perf_counter(), 0))
             visitor = Visitor(address, timeout, wait=False)
-            going.append(crowd.submit(_converse, visitor, request(path, address)))
+            words = path if isinstance(path, bytes) else request(path, address)
+            going.append(crowd.submit(_converse, visitor, words))
         exchanges = [one.result() for one in going]
     first = min(exchange.moments.started for exchange in exchanges)
     visits = (_visit(path, one, first) for path, one in zip(paths, exchanges, strict=True))
@@ -176,8 +178,9 @@ def _stop(server: Address | Addressed, beginning: float, after: float | None) ->
     return now
 
 
-def _visit(path: str, exchange: Exchange, first: float) -> Visit:
+def _visit(path: str | bytes, exchange: Exchange, first: float) -> Visit:
     """Turn what a visitor lived through into seconds since the first of all began."""
+    name = path if isinstance(path, str) else path.decode("latin-1").strip()
     moments, answer = exchange.moments, next(iter(exchange.answers), None)
     failure = ("broken answer" if answer.fault else None) if answer else "no answer"
     if exchange.ending != "closed":
@@ -188,7 +191,7 @@ def _visit(path: str, exchange: Exchange, first: float) -> Visit:
     assert started is not None
     assert ended is not None
     status = answer.status if answer else None
-    return Visit(path, started, connected, first_byte, ended, status, failure)
+    return Visit(name, started, connected, first_byte, ended, status, failure)
 
 
 def _figure(parts: Sequence[Timeline]) -> Figure:
