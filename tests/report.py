@@ -58,6 +58,18 @@ def expect(exchange, status=None, *, headers=None, body=None, ending=None) -> An
     return answer
 
 
+def expect_each(exchange, *statuses, ending=None) -> list[Answer]:
+    """Hold an exchange to whole answers with just these statuses, and return them; raise Broken."""
+    expect(exchange, statuses[0], ending=ending)
+    for answer in exchange.answers:
+        if answer.fault:
+            raise Broken(exchange, answer.fault, answer.fault_at or 0)
+    found = [answer.status for answer in exchange.answers]
+    if found != list(statuses):
+        raise Broken(exchange, f"needed answers {statuses}, got {found}", len(exchange.received))
+    return exchange.answers
+
+
 @functools.cache
 def hints() -> dict[str, str]:
     """The hint for every sentence, by the name of its test."""

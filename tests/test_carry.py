@@ -10,8 +10,8 @@ import pytest
 from workbench.carry import Clash, NothingToCompare, carry, go_on
 from workbench.lessons import STAGES, Mistake, UnknownStage, lessons
 
-FIX = "    chunk = connection.recv(65536)  # blocking\n"
-FIXED = "    chunk = connection.recv(4096)  # blocking\n"
+FIX = '        raise ConnectionError("the caller left before the request was whole")\n'
+FIXED = '        raise ConnectionError("the caller left too early")\n'
 
 
 def git(folder, *words):

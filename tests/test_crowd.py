@@ -1,12 +1,10 @@
 """Many at once: who waits for whom, what a visitor costs, and what the log says of it."""
 
-import subprocess
-import sys
 import time
 
-from promises import ENDS_WITHIN, since
+from promises import since
 from report import expect
-from visitors import GET, HALF, REST, crowd, get, logged, ready, until
+from visitors import GET, HALF, REST, crowd, drive, get, logged, ready, until
 
 from workbench.inside import threads
 
@@ -124,23 +122,6 @@ def test_eight_sleepers_on_four_workers_are_two_waves(server):
     waves = sorted(exchange.moments.first_byte - first for exchange in exchanges)
     assert waves[3] < 2 <= waves[4] + 0.01
     assert waves[7] < 4
-
-
-POOL = """
-import importlib.util, os, sys, threading
-spec = importlib.util.spec_from_file_location("stage", sys.argv[1])
-sys.modules["stage"] = stage = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(stage)
-{}
-os._exit(0)
-"""
-
-
-def drive(implementation, script):
-    """Run a script beside the stage's own pool, in a process of its own; return its words."""
-    line = [sys.executable, "-c", POOL.format(script), str(implementation.file)]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=ENDS_WITHIN)
-    return ended.stdout + ended.stderr
 
 
 @since("s08", python=True)

@@ -1,30 +1,25 @@
 """The end of a server: the door, the queue, the crew."""
 
-import os
+import re
 import signal
 import threading
 
 import pytest
 from promises import since
 from report import expect
-from visitors import GET, crowd, get, until
+from visitors import GET, HALF, PAUSE, REST, crowd, get, ready, refuses, signals, until
 
-pytestmark = pytest.mark.skipif(
-    os.name == "nt", reason="Windows cannot send a signal to one program"
-)
+pytestmark = signals
 both = pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM], ids=lambda ask: ask.name)
-
-
-def refuses(server):
-    """Whether a new visitor finds nobody there."""
-    return server.say(finish=True, timeout=0.2).ending == "refused"
 
 
 @both
 @since("s09")
 def test_an_answer_that_has_begun_is_finished(server, ask):
-    with crowd(server, 1, get("/sleep?seconds=1")) as [visitor]:
+    with crowd(server, 1, HALF) as [visitor]:
         server.process.send_signal(ask)
+        until(lambda: refuses(server), "a new visitor is refused")
+        visitor.send(REST)
         expect(visitor.read(), 200, ending="closed")
     assert server.wait() == 0
 
@@ -39,19 +34,22 @@ def test_ctrl_c_drops_who_is_being_served(server):
 @both
 @since("s09", WORKERS=2)
 def test_all_who_were_accepted_are_answered(server, ask):
-    with crowd(server, 8, get("/sleep?seconds=0.3")) as visitors:
+    with crowd(server, 8, HALF) as visitors:
         server.process.send_signal(ask)
+        until(lambda: refuses(server), "a new visitor is refused")
         for visitor in visitors:
+            visitor.send(REST)
             expect(visitor.read(), 200, ending="closed")
     assert server.wait() == 0
 
 
 @since("s09")
 def test_the_door_is_closed_before_the_work_is_done(server):
-    with crowd(server, 1, get("/sleep?seconds=2")) as [visitor]:
+    with crowd(server, 1, HALF) as [visitor]:
         server.terminate()
         until(lambda: refuses(server), "a new visitor is refused")
-        assert server.running, "it went before the work was done"
+        assert not ready([visitor], within=PAUSE), "it went before the work was done"
+        visitor.send(REST)
         expect(visitor.read(), 200)
     assert server.wait() == 0
 
@@ -67,8 +65,8 @@ def test_sigterm_ends_it_with_status_0(server):
 def test_every_worker_says_that_he_goes(server):
     server.terminate()
     assert server.wait() == 0
-    gone = [line for line in server.stderr.splitlines() if "goes home" in line]
-    assert sorted(line.split()[2] for line in gone) == ["worker-1", "worker-2", "worker-3"]
+    gone = re.findall(r"(worker-\d+) +goes home", server.stderr)
+    assert sorted(gone) == ["worker-1", "worker-2", "worker-3"]
 
 
 @since("s09", GRACE_SECONDS=1)
@@ -80,10 +78,10 @@ def test_silent_callers_cannot_hold_it_for_longer_than_its_grace(server):
 
 @since("s09", GRACE_SECONDS=60)
 def test_a_second_signal_ends_it_at_once(server):
-    with crowd(server, 1, get("/sleep?seconds=50")):
+    with crowd(server, 1, get("/sleep?seconds=50")) as sleepers:
         server.terminate()
         until(lambda: refuses(server), "a new visitor is refused")
-        assert server.running, "the first signal waits for those who are being served"
+        assert not ready(sleepers, within=PAUSE), "the first signal waits for who is being served"
         server.terminate()
         server.wait()
 

@@ -10,8 +10,8 @@ from workbench.lessons import STAGES, before, lessons
 
 ROOT = STAGES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LONGEST = {"s01": 42, "s09": 242, "s12": 420}  # lines that are not blank; others are as the last
-STEP = {"Part I": 65, "Part II": 65, "Part III": 95}  # lines that a stage adds
+LONGEST = {"s01": 42, "s09": 242, "s12": 425}  # lines that are not blank; others are as the last
+STEP = {"Part I": 65, "Part II": 65, "Part III": 99}  # lines that a stage adds
 
 
 def test_the_readme_lists_the_lessons_as_the_catalogue_does():

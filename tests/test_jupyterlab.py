@@ -9,14 +9,12 @@ import sys
 import time
 
 import pytest
+from browser import browser, needs_browser
 from playwright.sync_api import TimeoutError as TooLate
-from playwright.sync_api import sync_playwright
 
 from workbench.lessons import STAGES
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 NOTEBOOKS = STAGES.parent / "notebooks"
-ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
 SHOWN = {"s01_bind_and_print": 0, "s06_slow_route": 1, "s09_graceful_drop": 1}  # pictures at least
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"]'
 OVER = rf"""() => document.querySelector('{ERRORS}') !== null
@@ -28,10 +26,7 @@ SOON = 10_000  # milliseconds for the first cell to begin
 MARGIN = 40  # pixels of JupyterLab at the right of a cell
 WITHIN = 100_000  # milliseconds, for JupyterLab to load and for a notebook to end
 
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason="needs Chromium, which is not installed here"),
-    pytest.mark.timeout(500),
-]
+pytestmark = [needs_browser, pytest.mark.timeout(500)]
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +84,11 @@ def accept(dialog):
 @pytest.fixture
 def page():
     """A page of the browser."""
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1300, "height": 1000})
         page.set_default_timeout(WITHIN)
         page.add_locator_handler(page.locator(".jp-Dialog"), accept)
         yield page
-        browser.close()
 
 
 def test_run_all_ends_without_an_error_and_shows_the_pictures(lab, page):

@@ -62,8 +62,8 @@ def go_on(program):
     program.stdin.flush()
 
 
-def gone(processes, within=2.0):
-    """Whether all of them end in time; a zombie has ended."""
+def gone(processes, within=20.0):
+    """Whether all of them end in time, which is short on an idle machine; a zombie has ended."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if not any(map(alive, processes)):
@@ -106,7 +106,7 @@ def test_a_signal_to_the_parent_and_its_helper_leaves_no_process(name):
     with program:
         processes[0].send_signal(getattr(signal, name))
         program.send_signal(getattr(signal, name))
-        assert gone(processes, within=5)
+        assert gone(processes)
 
 
 @pytest.mark.parametrize("then", ["", "sys.exit(3)", "raise RuntimeError('slip')", "os._exit(0)"])
@@ -114,7 +114,7 @@ def test_a_parent_that_ends_leaves_no_process(then):
     program, processes = parent(then)
     with program:
         go_on(program)
-        assert gone(processes, within=5)
+        assert gone(processes)
 
 
 def test_a_helper_that_was_killed_is_replaced_and_told_everything():

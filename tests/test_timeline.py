@@ -134,6 +134,13 @@ def test_a_bad_answer_is_told_apart_from_an_error_well_told(answer, failure, sta
     assert (visit.failure, visit.status) == (failure, status)
 
 
+def test_a_visitor_may_say_bytes_of_his_own():
+    with launch("s07") as server:
+        begun, refused, fast = timeline(server, [b"GET /", b"no\r\n\r\n", "/"], timeout=0.5).visits
+    assert [begun.path, refused.path, fast.path] == ["GET /", "no", "/"]
+    assert [begun.outcome, refused.outcome, fast.outcome] == ["timeout", "400", "200"]
+
+
 def test_nobody_is_drawn_as_nobody():
     empty = timeline(("127.0.0.1", 1), [], title="nobody")
     assert empty.visits == ()

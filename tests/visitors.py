@@ -1,30 +1,54 @@
 """The raw requests that the sentences send, and the ways in which visitors come in a crowd."""
 
+import os
 import re
 import selectors
+import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 
-from promises import Witness
+import pytest
+from promises import ENDS_WITHIN, Witness
 
 from workbench.inside import accepted
 
-GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 HALF = GET[:16]  # a visitor who has begun to ask, and keeps a worker waiting for the rest
 REST = GET[16:]
 PAUSE = 0.5  # seconds in which a server shows that it is not going to wait
+signals = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a signal to one program")
+DRIVER = """
+import importlib.util, os, sys, threading
+spec = importlib.util.spec_from_file_location("stage", sys.argv[1])
+sys.modules["stage"] = stage = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stage)
+{}
+os._exit(0)
+"""
+
+
+def ask(line, *headers, body=b"", host="Host: test"):
+    """A request from its first line on; it leaves open whether the connection is to go on."""
+    lines = [line, *([host] if host else []), *headers, "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
 
 
 def get(target, *headers):
-    """A GET request with further header lines."""
-    lines = [f"GET {target} HTTP/1.1", "Host: test", *headers, "", ""]
-    return "\r\n".join(lines).encode("latin-1")
+    """The only GET request of a connection, with further header lines."""
+    return ask(f"GET {target} HTTP/1.1", *headers, "Connection: close")
 
 
 def post(target, body, *headers):
-    """A POST request with a body of the length that it says."""
-    lines = [f"POST {target} HTTP/1.1", "Host: test", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    """The only POST request of a connection, with a body of the length that it says."""
+    length = f"Content-Length: {len(body)}"
+    return ask(f"POST {target} HTTP/1.1", length, *headers, "Connection: close", body=body)
+
+
+def chunked(target, *chunks, end=b"0\r\n\r\n"):
+    """A POST request whose body comes in chunks; it leaves open whether the connection goes on."""
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return ask(f"POST {target} HTTP/1.1", "Transfer-Encoding: chunked", body=body + end)
 
 
 def ready(visitors, within=None):
@@ -54,6 +78,11 @@ def until(condition, what):
     return found
 
 
+def refuses(server):
+    """Whether a new visitor finds nobody there."""
+    return server.say(finish=True, timeout=0.2).ending == "refused"
+
+
 @contextmanager
 def crowd(server, size, first=b""):
     """So many visitors who are connected, have sent their first bytes, and have been accepted."""
@@ -75,3 +104,10 @@ def logged(server, pattern):
     if not server.running:
         server.wait()
     assert printed(), f"it has ended without a line like {pattern}"
+
+
+def drive(implementation, script):
+    """Run a script beside parts of the stage, in a process of its own; return its words."""
+    line = [sys.executable, "-c", DRIVER.format(script), str(implementation.file)]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=ENDS_WITHIN)
+    return ended.stdout + ended.stderr

@@ -1,0 +1,31 @@
+"""The page on the standard names functions that are there, and sentences that are said."""
+
+import re
+
+import pytest
+
+from workbench.check import sentences
+from workbench.lessons import STAGES, lesson, pieces
+
+PAGE = (STAGES.parent / "CONFORMANCE.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if re.match(r"\| (RFC )?[0-9]", line)
+]
+SAID = {
+    name
+    for path in sentences()
+    for name in re.findall(r"^def test_(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]} {row[4].strip('`')}")
+def test_a_row_names_what_there_is(row):
+    section, asked, level, where, sentence = row
+    names = re.findall(r"`(\w+)`", where)
+    assert names, "needed the name of a function"
+    assert set(names) <= pieces(lesson("s12").path.read_text(encoding="utf-8")).keys()
+    assert sentence.strip("`") in SAID
+    assert level in ("M", "S", "m")
+    assert asked, f"needed what §{section} asks"

@@ -1,0 +1,201 @@
+"""One connection, many answers: where each request ends, and when the connection does."""
+
+from promises import since
+from report import expect, expect_each
+from visitors import ask, chunked, crowd, get, ready, refuses, signals, until
+
+KEEP = ask("GET /health HTTP/1.1")
+
+
+def greeted(exchange):
+    """Whom the answers of an exchange greet, in order."""
+    return [answer.json()["message"].removeprefix("Hello, ") for answer in exchange.answers]
+
+
+@since("s10")
+def test_one_connection_has_many_answers(server):
+    with server.visit() as visitor:
+        for path in ("/health", "/about", "/hello", "/"):
+            visitor.send(ask(f"GET {path} HTTP/1.1"))
+            expect(visitor.read(answers=1), 200, headers={"Connection": "keep-alive"})
+
+
+@since("s10")
+def test_requests_in_one_write_are_answered_in_order(server):
+    names = [f"{number}!" for number in range(20)]
+    asked = [ask(f"GET /hello?name={number} HTTP/1.1") for number in range(19)]
+    exchange = server.say(b"".join(asked) + get("/hello?name=19"))
+    expect(exchange, 200, ending="closed")
+    assert greeted(exchange) == names
+
+
+@since("s10")
+def test_requests_byte_by_byte_are_answered_in_order(server):
+    with server.visit() as visitor:
+        visitor.send(ask("GET /hello?name=A HTTP/1.1") + ask("GET /hello?name=B HTTP/1.1"), by=1)
+        exchange = visitor.read(answers=2)
+    expect(exchange, 200)
+    assert greeted(exchange) == ["A!", "B!"]
+
+
+@since("s10")
+def test_a_body_ends_where_its_length_says(server):
+    """The body looks like a request, and even a body that nobody needs is taken."""
+    body = b"GET /about HTTP/1.1\r\nHost: test\r\n\r\n"
+    length = f"Content-Length: {len(body)}"
+    asked = [ask(f"POST {path} HTTP/1.1", length, body=body) for path in ("/echo", "/about", "/no")]
+    exchange = server.say(b"".join(asked) + get("/health"))
+    expect(exchange, body=body)
+    expect_each(exchange, 200, 405, 404, 200, ending="closed")
+
+
+@since("s10")
+def test_a_body_may_come_in_chunks(server):
+    chunks = [b"w", b"ith ", b"", b"GET / HTTP/1.1\r\n\r\n", bytes(range(256)) * 20]
+    with server.visit() as visitor:
+        for by in (None, 3):
+            visitor.send(chunked("/echo", *filter(None, chunks)) + KEEP, by=by)
+            exchange = visitor.read(answers=2)
+            expect(exchange, 200, body=b"".join(chunks))
+            assert exchange.answers[1].json() == {"status": "ok"}
+
+
+@since("s10", new=False)
+def test_a_body_in_chunks_over_one_mebibyte_is_refused(server):
+    expect(server.say(chunked("/echo", bytes(2**20), b"x")), ending="closed")
+    answer = server.say(chunked("/echo", bytes(2**20), b"x")).answer
+    assert answer.status in (400, 413), "needed a refusal"
+
+
+@since("s10")
+def test_head_has_the_head_of_get_and_no_body(server):
+    """A body would be taken for the beginning of the next answer."""
+    for path in ("/", "/health", "/nothing"):
+        of_get = server.say(get(path)).answer
+        exchange = server.say(ask(f"HEAD {path} HTTP/1.1") + get("/health"))
+        length = {"Content-Length": of_get.header("Content-Length")}
+        expect(exchange, of_get.status, headers=length, body=b"")
+        expect_each(exchange, of_get.status, 200, ending="closed")
+
+
+CLOSING = [
+    ["Connection: close"],
+    ["connection: CLOSE"],
+    ["Connection: keep-alive, Close"],
+    ["Connection: one ,\tclose,two"],
+    ["Connection: one", "Connection: close"],
+]
+STAYING = [
+    ["Connection: keep-alive"],
+    ["Connection: x-close"],
+    ["Connection: closed"],
+    ["Connection:"],
+    ["Keep-Alive: close"],
+]
+
+
+@since("s10", new=False)
+def test_close_is_one_of_a_list_in_any_case(server):
+    for lines in CLOSING:
+        exchange = server.say(ask("GET /health HTTP/1.1", *lines) + KEEP)
+        expect(exchange, headers={"Connection": "close"})
+        expect_each(exchange, 200, ending="closed")
+
+
+@since("s10")
+def test_what_only_looks_like_close_does_not_close(server):
+    for lines in STAYING:
+        with server.visit() as visitor:
+            visitor.send(ask("GET /health HTTP/1.1", *lines))
+            expect(visitor.read(answers=1), 200, headers={"Connection": "keep-alive"})
+            visitor.send(KEEP)
+            expect(visitor.read(answers=1), 200)
+
+
+@since("s10", new=False)
+def test_http_1_0_closes_unless_it_is_asked_to_stay(server):
+    exchange = server.say(ask("GET /health HTTP/1.0") + KEEP)
+    expect(exchange, headers={"Connection": "close"})
+    expect_each(exchange, 200, ending="closed")
+
+
+@since("s10")
+def test_http_1_0_stays_if_it_is_asked_to(server):
+    with server.visit() as visitor:
+        for option in ("keep-alive", "Keep-Alive", "x, KEEP-ALIVE"):
+            visitor.send(ask("GET /health HTTP/1.0", f"Connection: {option}"))
+            expect(visitor.read(answers=1), 200, headers={"Connection": "keep-alive"})
+        visitor.send(ask("GET /health HTTP/1.0", "Connection: keep-alive, close"))
+        expect(visitor.read(), 200, headers={"Connection": "close"}, ending="closed")
+
+
+@since("s10")
+def test_an_answer_that_is_no_refusal_does_not_end_the_connection(server):
+    with server.visit() as visitor:
+        for line, status in [("GET /no", 404), ("PUT /", 405), ("GET /sleep?seconds=x", 400)]:
+            visitor.send(ask(f"{line} HTTP/1.1"))
+            expect(visitor.read(answers=1), status, headers={"Connection": "keep-alive"})
+
+
+@since("s10", new=False)
+def test_a_refusal_ends_the_connection_and_says_so(server):
+    """Where a request was not understood, nobody knows where the next one begins."""
+    exchange = server.say(b"GET  / HTTP/1.1\r\nHost: test\r\n\r\n" + KEEP)
+    expect(exchange, headers={"Connection": "close"})
+    expect_each(exchange, 400, ending="closed")
+
+
+@since("s10")
+def test_a_caller_who_half_closes_still_has_all_his_answers(server):
+    with server.visit() as visitor:
+        visitor.send(KEEP * 5)
+        visitor.finish()
+        exchange = visitor.read()
+    expect_each(exchange, *[200] * 5, ending="closed")
+
+
+@since("s10", IDLE_SECONDS=1)
+def test_who_says_nothing_is_let_go(server):
+    with server.visit() as newcomer, server.visit() as guest:
+        guest.send(KEEP)
+        expect(guest.read(answers=1), 200, headers={"Connection": "keep-alive"})
+        for visitor in (newcomer, guest):
+            exchange = visitor.read()
+            assert exchange.ending == "closed", f"needed the end, it was {exchange.ending}"
+            assert not exchange.received
+
+
+@since("s10", flaw=True, WORKERS=2, IDLE_SECONDS=60)
+def test_as_many_silent_guests_as_workers_hold_up_a_newcomer(server):
+    """A thread that waits for one caller serves no other: it is the motive for an event loop."""
+    with server.visit() as first, server.visit() as second:
+        for guest in (first, second):
+            guest.send(KEEP)
+            expect(guest.read(answers=1), 200)
+        with server.visit() as newcomer:
+            newcomer.send(KEEP)
+            assert not ready([newcomer], within=0.5), "needed him to wait, and he was served"
+            first.close()
+            expect(newcomer.read(answers=1), 200)
+
+
+@signals
+@since("s10", GRACE_SECONDS=60, IDLE_SECONDS=60, WORKERS=6)
+def test_idle_callers_are_let_go_at_once(server):
+    with crowd(server, 4, ask("GET / HTTP/1.1")) as visitors:
+        for visitor in visitors:
+            expect(visitor.read(answers=1), 200, headers={"Connection": "keep-alive"})
+        server.terminate()
+        assert server.wait() == 0
+        assert {visitor.read().ending for visitor in visitors} == {"closed"}
+
+
+@signals
+@since("s10", new=False)
+def test_the_last_answer_before_the_end_says_so(server):
+    with crowd(server, 1, b"GET / HTTP/1.1\r\n") as [visitor]:
+        server.terminate()
+        until(lambda: refuses(server), "a new visitor is refused")
+        visitor.send(b"Host: test\r\n\r\n")
+        expect(visitor.read(), 200, headers={"Connection": "close"}, ending="closed")
+    assert server.wait() == 0
