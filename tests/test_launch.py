@@ -12,6 +12,7 @@ import pytest
 
 from workbench.launch import DidNotStart, NotSaid, Server, launch
 from workbench.lessons import Mistake, UnknownStage
+from workbench.undertaker import Undertaker
 
 ROOT = Path(__file__).parent.parent
 SERVES = """
@@ -107,6 +108,17 @@ def test_a_signal_to_the_parent_and_its_helper_leaves_no_process(name):
         processes[0].send_signal(getattr(signal, name))
         program.send_signal(getattr(signal, name))
         assert gone(processes)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_helper_is_deaf_from_its_first_moment(name):
+    undertaker, sleep = Undertaker(), [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(sleep) as sleeper:
+        undertaker.watch(sleeper.pid)
+        undertaker._process.send_signal(getattr(signal, name))
+        undertaker.dismiss()
+        assert sleeper.wait(20) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("then", ["", "sys.exit(3)", "raise RuntimeError('slip')", "os._exit(0)"])

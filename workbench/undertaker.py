@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 DEADLY = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows the latter is as hard
 FATAL_TO_THE_PARENT = "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"  # we must live a moment longer
@@ -65,7 +66,22 @@ class Undertaker:
     @staticmethod
     def _start() -> subprocess.Popen[str]:
         argv, pipe, silent = [sys.executable, "-I", __file__], subprocess.PIPE, subprocess.DEVNULL
-        return subprocess.Popen(argv, stdin=pipe, stdout=silent, stderr=silent, text=True)  # noqa: S603
+        with _held_back():
+            return subprocess.Popen(argv, stdin=pipe, stdout=silent, stderr=silent, text=True)  # noqa: S603
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold back what ends a program: a process that is started meanwhile is born deaf to it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    fatal = {getattr(signal, name) for name in FATAL_TO_THE_PARENT if hasattr(signal, name)}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, fatal)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main() -> None:
