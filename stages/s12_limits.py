@@ -41,7 +41,7 @@ GRACE_SECONDS = setting("GRACE_SECONDS", 10, least=0, most=3600)
 IDLE_SECONDS = setting("IDLE_SECONDS", 5, least=0, most=3600)
 HEAD_SECONDS = setting("HEAD_SECONDS", 10, least=1, most=3600)  # for the whole head
 BODY_SECONDS = setting("BODY_SECONDS", 30, least=1, most=3600)  # for the whole body
-SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # for the whole answer
+SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # to take what is sent
 LINGER_SECONDS = setting("LINGER_SECONDS", 2, least=0, most=3600)
 STATIC = Path(__file__).resolve().parent.parent / "static"
 LOG_FORMAT = "%(relativeCreated)7.0f ms  %(threadName)-14s  %(message)s"
