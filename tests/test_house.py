@@ -10,8 +10,9 @@ from workbench.lessons import STAGES, before, lessons
 
 ROOT = STAGES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LONGEST = {"s01": 42, "s09": 242, "s12": 425}  # lines that are not blank; others are as the last
-STEP = {"Part I": 65, "Part II": 65, "Part III": 99}  # lines that a stage adds
+# In lines that are not blank; a stage that is not named is as long as the last at the most.
+LONGEST = {"s01": 42, "s09": 242, "s12": 425, "s13": 545}
+STEP = {"Part I": 65, "Part II": 65, "Part III": 99, "Part IV": 126}  # lines that a stage adds
 
 
 def test_the_readme_lists_the_lessons_as_the_catalogue_does():
@@ -41,7 +42,7 @@ def test_the_code_is_clean(line):
 @pytest.mark.parametrize("known", lessons(), ids=lambda known: known.slug)
 def test_a_stage_is_short_enough_to_read(known):
     text = known.path.read_text(encoding="utf-8")
-    assert len(written(known)) <= LONGEST.get(known.short, LONGEST["s12"])
+    assert len(written(known)) <= LONGEST.get(known.short, LONGEST["s13"])
     assert text.startswith(f'"""python -m stages.{known.slug}: ')
     others = {other.slug for other in lessons()} - {known.slug}
     assert not any(slug in text for slug in others), "a stage names no other stage"

@@ -7,13 +7,11 @@ from contextlib import suppress
 
 from promises import Witness, since
 from report import expect, expect_each
-from visitors import GET, HALF, ask, chunked, crowd, get, post, ready, until
+from visitors import FLAT, GET, HALF, MEBIBYTE, ask, chunked, crowd, get, post, ready, until
 
 from workbench.inside import memory
 
-MEBIBYTE = 2**20
 MEGABYTE = bytes(10**6)
-FLAT = 20 * MEBIBYTE  # how much more memory a server may need, whatever is sent
 
 
 @since("s12", MAX_LINE=500)

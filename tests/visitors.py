@@ -16,6 +16,8 @@ from workbench.inside import accepted
 GET = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 HALF = GET[:16]  # a visitor who has begun to ask, and keeps a worker waiting for the rest
 REST = GET[16:]
+MEBIBYTE = 2**20
+FLAT = 20 * MEBIBYTE  # how much more memory a server may need, whatever is sent
 PAUSE = 0.5  # seconds in which a server shows that it is not going to wait
 signals = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a signal to one program")
 DRIVER = """
