@@ -15,6 +15,7 @@ from workbench.page import page
 from workbench.reading import Code, Diff, diff, show
 from workbench.readings import Readings, readings
 from workbench.timeline import Timeline, timeline, timelines
+from workbench.weight import Weights, weight
 from workbench.wire import Answer, Exchange, Visitor, caret, say
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "UnknownStage",
     "Verdict",
     "Visitor",
+    "Weights",
     "bench",
     "caret",
     "check",
@@ -56,6 +58,7 @@ __all__ = [
     "show",
     "timeline",
     "timelines",
+    "weight",
 ]
 
 if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
