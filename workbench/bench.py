@@ -25,7 +25,7 @@ from workbench.inside import family, memory
 from workbench.launch import Server
 from workbench.lessons import Mistake, lesson
 from workbench.picture import Picture, look
-from workbench.wire import Address, NoAnswer, Visitor
+from workbench.wire import Address, NoAnswer, Visitor, request
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,9 +133,9 @@ class Benchmark(Picture):
             axes.set_yticks(range(len(self.rows)), [row.title for row in self.rows])
             axes.xaxis.set_major_formatter("{x:,g}")
             axes.tick_params(axis="y", length=0)
-            axes.grid(axis="x", color="#bbbbbb", linewidth=0.8)
+            axes.grid(axis="x")
             axes.set_axisbelow(True)
-            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.spines["left"].set_visible(False)
             figure.suptitle(self.title, x=0.01, ha="left", fontweight="bold")
         return figure
 
@@ -287,8 +287,8 @@ def _title(server: Server | Address) -> str:
 
 def _keeps(server: Server | Address, path: str) -> bool:
     """Tell whether a server answers twice on one connection. Raises Mistake for a bad answer."""
-    host, port = address = _address(server)
-    asking = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    address = _address(server)
+    asking = request(path, address, close=False)
     with Visitor(address, PATIENCE) as visitor:
         visitor.send(asking)
         try:

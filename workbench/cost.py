@@ -56,8 +56,7 @@ class Costs(Picture):
         visitors = [row.visitors for row in self.rows]
         axes.plot(visitors, values, color="#0b4f8a", marker="o", linewidth=2.5)
         axes.set(xlabel="visitors who wait", ylabel=label, ylim=(0, max(values) * 1.25))
-        axes.grid(color="#bbbbbb", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid()
         for place in zip(visitors, values, strict=True):
             words: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
             axes.annotate(f"{place[1]:.0f}", place, (0, 9), **words)

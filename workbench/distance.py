@@ -22,7 +22,6 @@ from workbench.timeline import Timeline, Visit
 from workbench.wire import Address, Exchange, Visitor, request
 
 UNDER_WAY = 64  # pieces of at most 64 KiB that travel in one direction; the next has to wait
-CLOSE = b"Connection: close\r\n"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def one_by_one(server: Server | Far, paths: Sequence[str], timeout: float = 10.0
             keep = True
             while keep and left:
                 path = left.popleft()
-                visitor.send(request(path, server.address).replace(CLOSE, b""))
+                visitor.send(request(path, server.address, close=False))
                 exchange = visitor.read(answers=1)
                 visits.append(_visit(path, exchange, beginning, greeting))
                 keep = "close" not in (exchange.answer.header("connection") or "").lower()

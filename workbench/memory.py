@@ -63,8 +63,7 @@ class Memories(Picture):
             highest = max(part.most for part in self.parts)
             axes.set(xlabel="seconds", ylabel="memory in MiB", ylim=(0, highest * 1.1))
             axes.set_xlim(left=0)
-            axes.grid(color="#bbbbbb", linewidth=0.8)
-            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid()
             figure.legend(loc="outside upper left", ncols=2, frameon=False, handlelength=3)
         return figure
 

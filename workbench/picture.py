@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LOOK: Any = {
     "font.size": 14,
     "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#bbbbbb",
+    "grid.linewidth": 0.8,
     "hatch.linewidth": 0.8,
     "text.parse_math": False,  # a path may hold dollar signs
     "svg.hashsalt": "workbench",  # the same figures give the same file

@@ -241,9 +241,9 @@ def _draw(axes: Axes, part: Timeline, *, crowded: bool) -> None:
     shown = range(0, len(part.visits), step)
     axes.set_yticks(shown, [f"{_short(part.visits[row].path)}  {row + 1}" for row in shown])
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#bbbbbb", linewidth=0.8)
+    axes.grid(axis="x")
     axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["left"].set_visible(False)
 
 
 def _style(phase: str, *, crowded: bool = False) -> dict[str, Any]:

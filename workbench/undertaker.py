@@ -15,7 +15,8 @@ import threading
 from collections.abc import Iterator
 
 DEADLY = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows the latter is as hard
-FATAL_TO_THE_PARENT = "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"  # we must live a moment longer
+ENDINGS = "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"  # each system has some of them
+FATAL_TO_THE_PARENT = {getattr(signal, name) for name in ENDINGS if hasattr(signal, name)}
 
 
 class Undertaker:
@@ -76,8 +77,7 @@ def _held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    fatal = {getattr(signal, name) for name in FATAL_TO_THE_PARENT if hasattr(signal, name)}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, fatal)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FATAL_TO_THE_PARENT)
     try:
         yield
     finally:
@@ -86,9 +86,8 @@ def _held_back() -> Iterator[None]:
 
 def main() -> None:
     """Keep the list until standard input ends; then kill."""
-    for name in FATAL_TO_THE_PARENT:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in FATAL_TO_THE_PARENT:  # we must live a moment longer
+        signal.signal(number, signal.SIG_IGN)
     watched: set[int] = set()
     for order in sys.stdin:
         verb, pid = order.split()

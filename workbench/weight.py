@@ -74,7 +74,6 @@ class Weights(Picture):
             axes.set(xlabel="bytes", xlim=(0, max(most, 1) * 1.3), ylim=(len(rows) - 0.5, -0.5))
             axes.locator_params(axis="x", nbins=5)
             axes.xaxis.set_major_formatter("{x:,.0f}")
-            axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(axis="y", length=0)
             figure.legend(loc="outside upper left", ncols=2, frameon=False)
         return figure

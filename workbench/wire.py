@@ -287,10 +287,11 @@ def _ending(error: OSError) -> Ending:
     raise error
 
 
-def request(path: str, address: Address) -> bytes:
-    """Write a GET request that asks the server to close the connection afterwards."""
+def request(path: str, address: Address, *, close: bool = True) -> bytes:
+    """Write a GET request; with `close`, it asks the server to close the connection afterwards."""
     host, port = address
-    return f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+    last = "Connection: close\r\n" if close else ""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{last}\r\n".encode()
 
 
 def say(
