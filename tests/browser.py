@@ -4,7 +4,6 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
@@ -17,6 +16,8 @@ needs_browser = pytest.mark.skipif(
 @contextmanager
 def browser():
     """A browser without a window, which is closed in the end."""
+    from playwright.sync_api import sync_playwright  # slow to import, and few have need of it
+
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
         yield chromium

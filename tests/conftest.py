@@ -28,6 +28,12 @@ def pytest_configure():
             signal.signal(number, action)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Share the work among four; among three for a choice, as each reads the whole suite first."""
+    return 3 if config.option.keyword else 4
+
+
 def pytest_addoption(parser):
     group = parser.getgroup("the course")
     group.addoption(

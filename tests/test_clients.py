@@ -1,4 +1,7 @@
-"""Clients that people use: each gets through, and uses its connection again."""
+"""Clients that people use: each gets through, and uses its connection again.
+
+They are imported where they are used, as every run of the suite reads this file.
+"""
 
 import asyncio
 import json
@@ -15,10 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import aiohttp
-import httpx
 import pytest
-import requests
 from browser import browser, needs_browser
 from promises import Witness
 from visitors import until
@@ -164,6 +164,8 @@ def conversation(connection):
 
 
 def by_requests(url):
+    import requests
+
     with requests.Session() as session:
         session.trust_env = False  # no proxy
         for ask in CONVERSATION:
@@ -172,6 +174,8 @@ def by_requests(url):
 
 
 def by_httpx(url):
+    import httpx
+
     with httpx.Client(trust_env=False, timeout=WITHIN) as session:
         for ask in CONVERSATION:
             response = session.request(ask.method, url + ask.target, content=ask.content)
@@ -183,6 +187,8 @@ def by_aiohttp(url):
 
 
 async def by_aiohttp_in_a_loop(url):
+    import aiohttp
+
     answers = []
     async with aiohttp.ClientSession() as session:
         for ask in CONVERSATION:

@@ -10,7 +10,6 @@ import time
 
 import pytest
 from browser import browser, needs_browser
-from playwright.sync_api import TimeoutError as TooLate
 
 from workbench.lessons import STAGES
 
@@ -103,6 +102,8 @@ def test_run_all_ends_without_an_error_and_shows_the_pictures(lab, page):
 
 def runs(page, address):
     """Open a notebook, say 'Run All', and tell whether the first cell begins to run."""
+    from playwright.sync_api import TimeoutError as TooLate
+
     with contextlib.suppress(TooLate):
         page.goto(address)
         page.locator(".jp-CodeCell").first.wait_for()

@@ -1,6 +1,7 @@
 """The suite itself: every sentence has a hint, and every stage has faults that one catches."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ from workbench.lessons import lessons
 TESTS = Path(__file__).parent
 
 
+@functools.cache
 def sentences():
     """The name of every test that is said of stages, as its decorators tell."""
-    for path in TESTS.glob("test_*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and "since(" in "".join(
-                ast.unparse(decorator) for decorator in node.decorator_list
-            ):
-                yield node.name
+    return {
+        node.name
+        for path in TESTS.glob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+        and any("since(" in ast.unparse(decorator) for decorator in node.decorator_list)
+    }
 
 
 def test_every_sentence_has_a_hint_and_every_hint_a_sentence():
@@ -34,5 +37,5 @@ def test_every_stage_has_saboteurs():
 @pytest.mark.parametrize("saboteur", saboteurs(), ids=lambda saboteur: saboteur.name)
 def test_a_saboteur_fits_its_stage_and_names_a_sentence(saboteur):
     compile(saboteur.source(), saboteur.name, "exec")
-    assert saboteur.caught_by in set(sentences())
+    assert saboteur.caught_by in sentences()
     assert saboteur.name.isidentifier()
