@@ -426,8 +426,9 @@ ROUTES: dict[tuple[str, str], Handler] = {
 
 
 def route(request: Request) -> Response:
-    """Look up the handler: 404 where the path has none, 405 where it has other methods."""
-    name = "/static/" if f"{request.path}/".startswith("/static/") else request.path
+    """Look up the handler of a path, or of its folder: 404 for none, 405 for other methods."""
+    paths, folder = {path for _, path in ROUTES}, "/".join(request.path.split("/")[:2]) + "/"
+    name = folder if folder in paths and request.path not in paths else request.path
     methods = {method for method, path in ROUTES if name in (path, "*")}
     if not methods:
         return page("404.html", 404)
