@@ -1,5 +1,6 @@
 """How the suite is asked: of which implementation, of which stages, and what a failure says."""
 
+import re
 import signal
 from typing import NamedTuple
 
@@ -60,7 +61,13 @@ def pytest_generate_tests(metafunc):
             cases += must_fail(metafunc.function.__name__, promise)
         elif promise.flaw:
             cases = []
-        metafunc.parametrize("case", cases)
+        metafunc.parametrize("case", [case for case in cases if choosable(case, metafunc.config)])
+
+
+def choosable(case, config):
+    """Whether `-k s05` may choose a case: of the many that it will not, none is made."""
+    stage = re.fullmatch(r"s\d\d\w*", config.option.keyword)
+    return not stage or stage[0] in case.id
 
 
 def said(item) -> Promise | None:
@@ -85,6 +92,16 @@ def failing(case, label, mark, reason):
     """A case that must break the sentence's own words; a crash of the test is no proof."""
     xfail = pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
     return pytest.param(case, id=label, marks=[mark, xfail])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def belongings(tmp_path_factory):
+    """What a stage keeps by default lies in a folder of the tests, and not beside the stages."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UPLOADS", str(folder / "uploads"))
+        patch.setenv("DATABASE", str(folder / "todos.db"))
+        yield
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ from workbench.lessons import STAGES, before, lessons
 
 ROOT = STAGES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# In lines that are not blank; a stage that is not named is as long as the last at the most.
-LONGEST = {"s01": 42, "s09": 242, "s12": 425, "s13": 545}
-STEP = {"Part I": 65, "Part II": 65, "Part III": 99, "Part IV": 126}  # lines that a stage adds
+# In lines that are not blank: what a stage may have, if it is not named as much as any; and what
+# it may add to the one that it builds on, if it is not named as much as others of its part.
+LONGEST = {"s01": 42, "s09": 242, "s12": 425, "s13": 545, "s15": 570, "s16": 655, "any": 710}
+STEP = {"Part I": 65, "Part II": 65, "Part III": 99, "Part IV": 126, "s14": 190, "s15": 155}
 
 
 def test_the_readme_lists_the_lessons_as_the_catalogue_does():
@@ -42,7 +43,7 @@ def test_the_code_is_clean(line):
 @pytest.mark.parametrize("known", lessons(), ids=lambda known: known.slug)
 def test_a_stage_is_short_enough_to_read(known):
     text = known.path.read_text(encoding="utf-8")
-    assert len(written(known)) <= LONGEST.get(known.short, LONGEST["s13"])
+    assert len(written(known)) <= LONGEST.get(known.short, LONGEST["any"])
     assert text.startswith(f'"""python -m stages.{known.slug}: ')
     others = {other.slug for other in lessons()} - {known.slug}
     assert not any(slug in text for slug in others), "a stage names no other stage"
@@ -52,7 +53,7 @@ def test_a_stage_is_short_enough_to_read(known):
 def test_a_step_is_short_enough_to_read(known):
     comparison = difflib.ndiff(written(before(known)), written(known))
     added = [line for line in comparison if line.startswith("+ ")]
-    assert len(added) <= STEP[known.tier.partition(":")[0]]
+    assert len(added) <= STEP.get(known.short, STEP[known.tier.partition(":")[0]])
 
 
 def written(known):
