@@ -2,6 +2,7 @@
 
 import sys
 
+from workbench.anatomy import Anatomy, anatomy
 from workbench.bench import Benchmark, bench
 from workbench.check import Verdict, check
 from workbench.cost import Costs, cost
@@ -11,14 +12,17 @@ from workbench.launch import DidNotStart, Server, launch
 from workbench.lessons import Lesson, Mistake, UnknownStage, lesson, lessons
 from workbench.memory import Memories, memories
 from workbench.mine import mine, practise, register, restore
+from workbench.onion import Onions, onion
 from workbench.page import page
 from workbench.reading import Code, Diff, diff, show
 from workbench.readings import Readings, readings
 from workbench.timeline import Timeline, timeline, timelines
+from workbench.versions import Versions, versions
 from workbench.weight import Weights, weight
 from workbench.wire import Answer, Exchange, Visitor, caret, say
 
 __all__ = [
+    "Anatomy",
     "Answer",
     "Benchmark",
     "Code",
@@ -31,13 +35,16 @@ __all__ = [
     "Lesson",
     "Memories",
     "Mistake",
+    "Onions",
     "Readings",
     "Server",
     "Timeline",
     "UnknownStage",
     "Verdict",
+    "Versions",
     "Visitor",
     "Weights",
+    "anatomy",
     "bench",
     "caret",
     "check",
@@ -50,6 +57,7 @@ __all__ = [
     "memories",
     "mine",
     "one_by_one",
+    "onion",
     "page",
     "practise",
     "readings",
@@ -58,6 +66,7 @@ __all__ = [
     "show",
     "timeline",
     "timelines",
+    "versions",
     "weight",
 ]
 
