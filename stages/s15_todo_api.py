@@ -334,7 +334,7 @@ def show(todo: Todo, status: int = 200, **headers: str) -> Response:
 def database() -> sqlite3.Connection:
     """Return this thread's own connection, on which a statement is done whole or not at all."""
     if not hasattr(here, "connection"):
-        connection = sqlite3.connect(DATABASE, BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(DATABASE, timeout=BUSY_SECONDS, isolation_level=None)
         connection.execute("PRAGMA synchronous = FULL")  # what is done is on the disk
         here.connection = connection
     mine: sqlite3.Connection = here.connection

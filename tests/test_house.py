@@ -32,6 +32,7 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.timeout(600)  # seconds: mypy reads all of matplotlib's types when it runs first
 @pytest.mark.parametrize("line", ["ruff check", "ruff format --check", "mypy"])
 def test_the_code_is_clean(line):
     ended = subprocess.run(
