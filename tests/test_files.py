@@ -299,5 +299,6 @@ def test_a_file_that_changes_breaks_its_own_answer_and_nothing_else(files, folde
         assert ready([visitor])
         os.truncate(large, MEBIBYTE)
         exchange = visitor.read()
+        assert exchange.answers, "needed an answer, and part of a file"
         assert exchange.answers[0].fault, "needed an answer that is seen not to be whole"
     expect(fetch(files, "text.txt"), 200, body=TEXT)
