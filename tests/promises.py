@@ -1,12 +1,10 @@
 """What a sentence is: a promise, the stages it is said of, the programs that must keep it."""
 
-import functools
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -14,9 +12,10 @@ from typing import ClassVar
 import pytest
 
 from workbench.launch import Server
-from workbench.lessons import STAGES, Lesson, heirs, lesson
+from workbench.lessons import STAGES, Lesson, heirs
+from workbench.saboteurs import Saboteur as Saboteur
+from workbench.saboteurs import saboteurs as saboteurs
 
-SABOTEURS = Path(__file__).parent / "saboteurs"
 ENDS_WITHIN = 15  # seconds for a program that must end by itself
 PATIENCE = 5.0  # seconds until what must happen has happened, on a machine under load
 IMPATIENCE = 1.5  # seconds where it must not happen: to give up early is no harm there
@@ -42,34 +41,6 @@ class Promise:
 def since(first, *, until=None, new=True, flaw=False, python=False, **settings):
     """Say a sentence of a stage and of all that build on it; see Promise."""
     return pytest.mark.since(Promise(first, until, new, flaw, python, settings))
-
-
-@dataclass(frozen=True)
-class Saboteur:
-    """A fault that students really make, put into a stage by its own text."""
-
-    stage: str
-    name: str
-    story: str
-    find: str
-    replace: str
-    caught_by: str
-
-    def source(self) -> str:
-        """The stage's text with the fault in it."""
-        text = lesson(self.stage).path.read_text(encoding="utf-8")
-        assert text.count(self.find) == 1, f"{self.name}: its text must stand once in {self.stage}"
-        return text.replace(self.find, self.replace)
-
-
-@functools.cache
-def saboteurs() -> tuple[Saboteur, ...]:
-    """All faults of `tests/saboteurs/`, a file for each stage, named as the stage."""
-    return tuple(
-        Saboteur(stage=path.stem, **entry)
-        for path in sorted(SABOTEURS.glob("*.toml"))
-        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["saboteur"]
-    )
 
 
 class Witness(Server):

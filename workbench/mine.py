@@ -104,12 +104,12 @@ def restore(stage: Stage) -> Practised:
     former = file.read_bytes()
     if former == original:
         return Practised(file, "the stage's own text is")
-    kept = _kept(file, former)
+    kept = keep(file, former)
     write(file, original)
     return Practised(file, f"your text is kept as {kept.name}, and the stage's own is")
 
 
-def _kept(file: Path, former: bytes) -> Path:
+def keep(file: Path, former: bytes) -> Path:
     """Keep a former text under the first name that is free, or that has this very text."""
     names = (f"{file.name}.before{number or ''}" for number in itertools.count())
     for kept in map(file.with_name, names):

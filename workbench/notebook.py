@@ -8,6 +8,7 @@ from workbench.check import Verdict, check
 from workbench.cost import Costs, cost
 from workbench.distance import Far, far, one_by_one
 from workbench.guard import Guard
+from workbench.hunt import Hunt, hunt, on_bench
 from workbench.launch import DidNotStart, Server, launch
 from workbench.lessons import Lesson, Mistake, UnknownStage, lesson, lessons
 from workbench.memory import Memories, memories
@@ -32,6 +33,7 @@ __all__ = [
     "Exchange",
     "Far",
     "Guard",
+    "Hunt",
     "Lesson",
     "Memories",
     "Mistake",
@@ -51,11 +53,13 @@ __all__ = [
     "cost",
     "diff",
     "far",
+    "hunt",
     "launch",
     "lesson",
     "lessons",
     "memories",
     "mine",
+    "on_bench",
     "one_by_one",
     "onion",
     "page",
