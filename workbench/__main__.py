@@ -35,6 +35,8 @@ Examples:
   python -m workbench diff s05 s06
   python -m workbench carry s02
   python -m workbench check s05
+  python -m workbench hunt s08
+  python -m workbench starter s05 --to ../class
   python -m workbench bench s10 s11 s12
 """
 UNWRAPPED = "\b\n"  # click keeps the lines below as they are
@@ -263,6 +265,54 @@ def check(stage: Stage, file: OwnFile = None) -> None:
         verdict = checking.check(stage, file, heard=lambda heard: status.update(heard.said))
     show_in_terminal(verdict)
     raise typer.Exit(not verdict)
+
+
+@command("hunt s08 --number 3")
+def hunt(
+    stage: Stage,
+    number: Annotated[
+        int | None, typer.Option(help="Which fault: the same for a whole class.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Tell what is wrong on the bench.")
+    ] = False,
+) -> None:
+    """Put a wrong file on the bench, to be found out by what it does.
+
+    It is a stage with a fault that students really make: one that you have not hunted, or the one
+    of a --number. What you wrote on the bench before is kept beside it. --reveal shows the fault as
+    a diff, and says whether you have repaired it.
+    """
+    from workbench import hunt as hunting
+
+    if reveal and number is not None:
+        raise Mistake("needed --number or --reveal, not both")
+    if not reveal:
+        show_in_terminal(hunting.hunt(stage, number))
+        return
+    under_way = hunting.on_bench(stage)
+    with Console(stderr=True).status("looking at your file") as status:
+        revealed = under_way.reveal(heard=lambda heard: status.update(heard.said))
+    show_in_terminal(revealed)
+
+
+@command("starter s05 --to ../class")
+def starter(
+    to: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
+    stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All stages of the course.")] = False,
+) -> None:
+    """Make the repository that a class forks, with what a stage teaches left to be written.
+
+    The stages before are whole, and those behind are left out; no file holds an answer. With --all
+    no stage has a body left, and the class brings what it writes from one to the next by carry.
+    """
+    from workbench import starter as starting
+    from workbench.lessons import lessons
+
+    if bool(stages) == all_:
+        raise Mistake("needed the names of stages, or --all")
+    typer.echo(starting.starter(stages or lessons(), to))
 
 
 @command("bench s10 s11 s12 --save speed.svg")
