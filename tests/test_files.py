@@ -10,11 +10,10 @@ from email.utils import formatdate
 import pytest
 from promises import Witness, since
 from report import Broken, expect, expect_each
-from visitors import FLAT, MEBIBYTE, ask, get, ready
+from visitors import FLAT, MEBIBYTE, TEXT, ask, fetch, get, ready
 
 from workbench.inside import memory
 
-TEXT = b"".join(b"%05d\n" % number for number in range(1000))  # 6000 bytes
 SECRET = b"nobody may read this"
 
 
@@ -37,11 +36,6 @@ def files(implementation, folder):
     """The program, serving that folder."""
     with implementation.start(STATIC=folder) as server:
         yield server
-
-
-def fetch(server, name, *headers):
-    """Ask for a file of the folder."""
-    return server.say(get(f"/static/{name}", *headers))
 
 
 @since("s13")

@@ -7,9 +7,8 @@ from itertools import chain, pairwise
 import pytest
 from promises import since
 from report import Broken, expect, expect_each
-from visitors import GET, ask, crowd, get, logged, until
+from visitors import GET, TEXT, ask, crowd, fetch, get, logged, until
 
-TEXT = b"".join(b"%05d\n" % number for number in range(1000))  # 6000 bytes
 GZIP = "Accept-Encoding: gzip"
 HTML = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"
 ITS_OWN = {"date", "x-request-id", "server-timing"}  # what each answer says anew
@@ -34,11 +33,6 @@ def files(implementation, tmp_path):
         (served / f"{size}.txt").write_bytes(bytes(size))
     with implementation.start(STATIC=served) as server:
         yield server
-
-
-def fetch(server, name, *headers):
-    """Ask for a file of the folder."""
-    return server.say(get(f"/static/{name}", *headers))
 
 
 def book(server, count):

@@ -17,6 +17,7 @@ GET = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 HALF = GET[:16]  # a visitor who has begun to ask, and keeps a worker waiting for the rest
 REST = GET[16:]
 MEBIBYTE = 2**20
+TEXT = b"".join(b"%05d\n" % number for number in range(1000))  # a file of 6000 bytes
 FLAT = 20 * MEBIBYTE  # how much more memory a server may need, whatever is sent
 PAUSE = 0.5  # seconds in which a server shows that it is not going to wait
 signals = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a signal to one program")
@@ -39,6 +40,11 @@ def ask(line, *headers, body=b"", host="Host: test"):
 def get(target, *headers):
     """The only GET request of a connection, with further header lines."""
     return ask(f"GET {target} HTTP/1.1", *headers, "Connection: close")
+
+
+def fetch(server, name, *headers):
+    """Ask for a file of the folder that is served, as the only request of a connection."""
+    return server.say(get(f"/static/{name}", *headers))
 
 
 def post(target, body, *headers):
