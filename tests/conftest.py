@@ -10,15 +10,14 @@ from promises import (
     PATIENCE,
     Program,
     Promise,
-    Saboteur,
     Witness,
     ours,
     program,
-    saboteurs,
 )
 from report import describe
 
 from workbench.lessons import Lesson, before, lesson
+from workbench.saboteurs import Saboteur, saboteurs
 
 
 def pytest_configure():

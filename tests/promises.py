@@ -13,8 +13,6 @@ import pytest
 
 from workbench.launch import Server
 from workbench.lessons import STAGES, Lesson, heirs
-from workbench.saboteurs import Saboteur as Saboteur
-from workbench.saboteurs import saboteurs as saboteurs
 
 ENDS_WITHIN = 15  # seconds for a program that must end by itself
 PATIENCE = 5.0  # seconds until what must happen has happened, on a machine under load

@@ -5,10 +5,10 @@ import functools
 from pathlib import Path
 
 import pytest
-from promises import saboteurs
 from report import hints
 
 from workbench.lessons import lessons
+from workbench.saboteurs import saboteurs
 
 TESTS = Path(__file__).parent
 
