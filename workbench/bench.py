@@ -24,7 +24,7 @@ import psutil
 from workbench.inside import family, memory
 from workbench.launch import Server
 from workbench.lessons import Mistake, lesson
-from workbench.picture import Picture, look
+from workbench.picture import Picture, lanes, look
 from workbench.wire import Address, NoAnswer, Visitor, request
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ class Benchmark(Picture):
             axes.set_xlabel("requests per second: each round a dot, their median the bar")
             axes.set_yticks(range(len(self.rows)), [row.title for row in self.rows])
             axes.xaxis.set_major_formatter("{x:,g}")
-            axes.tick_params(axis="y", length=0)
-            axes.grid(axis="x")
-            axes.set_axisbelow(True)
-            axes.spines["left"].set_visible(False)
+            lanes(axes)
             figure.suptitle(self.title, x=0.01, ha="left", fontweight="bold")
         return figure
 

@@ -16,7 +16,7 @@ from urllib.request import parse_http_list
 
 from workbench.answers import Answer
 from workbench.lessons import Mistake
-from workbench.picture import Picture, look
+from workbench.picture import Picture, look, stacked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,16 +71,12 @@ class Onions(Picture):
     @property
     def figure(self) -> Figure:
         """A new picture: the layers of each answer around each other, all on one scale."""
-        from matplotlib.figure import Figure
-
         rows, most = [part.rows for part in self.parts], max(part.total for part in self.parts)
         with look():
-            height = ROW * sum(rows) + TOP * len(rows) + MARGIN
-            figure = Figure((11, height), layout="constrained")
-            grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)
-            for axes, part in zip(grid[:, 0], self.parts, strict=True):
+            figure, column = stacked(11, ROW * sum(rows) + TOP * len(rows) + MARGIN, rows)
+            for axes, part in zip(column, self.parts, strict=True):
                 _draw(axes, part)
-            grid[-1, 0].set(xlabel="milliseconds", xlim=(0, max(most, 0.001) * 1.01))
+            column[-1].set(xlabel="milliseconds", xlim=(0, max(most, 0.001) * 1.01))
         return figure
 
     def __str__(self) -> str:

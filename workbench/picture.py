@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.lessons import Mistake
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOOK: Any = {
@@ -34,6 +36,23 @@ def look() -> AbstractContextManager[None]:
     import matplotlib as mpl
 
     return mpl.rc_context(LOOK)
+
+
+def stacked(width: float, height: float, rows: Sequence[float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure (inches) and its axes on one scale, above each other, each as its rows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)
+    return figure, list(grid[:, 0])
+
+
+def lanes(axes: Axes) -> None:
+    """Let bars lie on a grid, and leave nothing of the upright axis but the names at it."""
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
 
 
 class Picture(ABC):

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from workbench.launch import Server
 from workbench.lessons import Mistake
-from workbench.picture import Picture, look
+from workbench.picture import Picture, lanes, look, stacked
 from workbench.wire import Address, Addressed, Exchange, Visitor, request
 
 if TYPE_CHECKING:
@@ -196,21 +196,19 @@ def _visit(path: str | bytes, exchange: Exchange, first: float) -> Visit:
 
 def _figure(parts: Sequence[Timeline]) -> Figure:
     """Draw timelines above each other, every visitor in a row of the same height."""
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     rows = [max(len(part.visits), 1) for part in parts]
     height = min(BAR * sum(rows), TALLEST)
     with look():
-        figure = Figure((WIDTH, height + TOP * len(parts) + MARGIN), layout="constrained")
-        grid = figure.subplots(len(parts), sharex=True, squeeze=False, height_ratios=rows)
-        for axes, part in zip(grid[:, 0], parts, strict=True):
+        figure, column = stacked(WIDTH, height + TOP * len(parts) + MARGIN, rows)
+        for axes, part in zip(column, parts, strict=True):
             _draw(axes, part, crowded=sum(rows) > LABELLED)
         visits = [visit for part in parts for visit in part.visits]
         longest = max([SHORTEST, *(visit.ended for visit in visits)])
         widest = max([0, *(len(_words(visit)) for visit in visits if sum(rows) <= LABELLED)])
-        grid[-1, 0].set_xlim(-0.01 * longest, (1.05 + LETTER * widest) * longest)
-        grid[-1, 0].set_xlabel("seconds since the first visitor came")
+        column[-1].set_xlim(-0.01 * longest, (1.05 + LETTER * widest) * longest)
+        column[-1].set_xlabel("seconds since the first visitor came")
         seen = {phase for visit in visits for phase, _, _ in visit.phases()} | {"waiting"}
         keys = [Patch(label=phase, **_style(phase)) for phase in PHASES if phase in seen]
         figure.legend(handles=keys, loc="outside lower right", ncols=len(keys), frameon=False)
@@ -240,10 +238,7 @@ def _draw(axes: Axes, part: Timeline, *, crowded: bool) -> None:
     step = len(part.visits) // 10 + 1 if crowded else 1
     shown = range(0, len(part.visits), step)
     axes.set_yticks(shown, [f"{_short(part.visits[row].path)}  {row + 1}" for row in shown])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
-    axes.spines["left"].set_visible(False)
+    lanes(axes)
 
 
 def _style(phase: str, *, crowded: bool = False) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.answers import Answer
 from workbench.lessons import Mistake
-from workbench.picture import Picture, look
+from workbench.picture import Picture, lanes, look, stacked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,18 +93,16 @@ class Versions(Picture):
     @property
     def figure(self) -> Figure:
         """A new picture, each writer a lane."""
-        from matplotlib.figure import Figure
         from matplotlib.patches import Patch
 
         rows = [len(part.writers) for part in self.parts]
         known = [v for part in self.parts for one in part.tries for v in (one.known, one.made) if v]
         with look():
-            figure = Figure((11, LANE * sum(rows) + TOP * len(rows) + MARGIN), layout="constrained")
-            grid = figure.subplots(len(rows), sharex=True, squeeze=False, height_ratios=rows)
-            for axes, part in zip(grid[:, 0], self.parts, strict=True):
+            figure, column = stacked(11, LANE * sum(rows) + TOP * len(rows) + MARGIN, rows)
+            for axes, part in zip(column, self.parts, strict=True):
                 _draw(axes, part)
-            grid[-1, 0].set(xlabel="version", xlim=(min(known) - 0.05, max(known) + 0.6))
-            grid[-1, 0].set_xticks(range(min(known), max(known) + 1))
+            column[-1].set(xlabel="version", xlim=(min(known) - 0.05, max(known) + 0.6))
+            column[-1].set_xticks(range(min(known), max(known) + 1))
             keys = [Patch(label=kind, **style) for kind, style in STYLES.items()]
             figure.legend(handles=keys, loc="outside lower right", ncols=len(keys), frameon=False)
         return figure
@@ -153,10 +151,7 @@ def _draw(axes: Axes, part: Race) -> None:
     axes.set_title(part.title, loc="left", fontweight="bold")
     axes.set_yticks(range(len(part.writers)), list(part.writers))
     axes.set_ylim(len(part.writers) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
-    axes.spines["left"].set_visible(False)
+    lanes(axes)
 
 
 def _written(part: Race) -> str:
