@@ -1,16 +1,14 @@
 """What a broken sentence says: the words, the bytes with a caret, the last words, one hint."""
 
-import functools
 import itertools
-import tomllib
 from pathlib import Path
 
 from promises import Witness
 
+from workbench.hints import hints
 from workbench.render import caret, visible
 from workbench.wire import Answer, Exchange
 
-HINTS = Path(__file__).with_name("hints.toml")
 LONGEST = 600  # characters of the line that asks again
 ENDINGS = {
     "refused": "Nobody listens there any more: look for the error that ended the program.",
@@ -70,12 +68,6 @@ def expect_each(exchange, *statuses, ending=None) -> list[Answer]:
     return exchange.answers
 
 
-@functools.cache
-def hints() -> dict[str, str]:
-    """The hint for every sentence, by the name of its test."""
-    return tomllib.loads(HINTS.read_text(encoding="utf-8"))
-
-
 def describe(item, excinfo) -> str:
     """Write a failure for the student whose program it is."""
     error, name = excinfo.value, item.originalname
@@ -85,7 +77,7 @@ def describe(item, excinfo) -> str:
         ("Stage", item.funcargs["case"].lesson.slug),
         ("Wrong", (str(error) or "an assertion without words").splitlines()[0]),
     ]
-    hint = hints().get(name, "")
+    hint = hints().get(name, ("",))[0]
     if isinstance(error, Broken):
         exchange = error.exchange
         parts += [("Try", exchange.curl[:LONGEST]), ("We sent", spelled(exchange.sent))]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.check import sentences
+from workbench.heard import sentences
 from workbench.lessons import STAGES
 
 pytestmark = pytest.mark.timeout(180)  # seconds: a suite within the suite

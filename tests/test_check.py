@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 from visitors import until
 
 from workbench import check as checking
+from workbench import heard
 from workbench.__main__ import app
 from workbench.check import BrokenSuite, MissingFile, Sentence, Verdict, check
+from workbench.heard import UNENDED, spoken, understood
 from workbench.lessons import UnknownStage, lesson
 from workbench.mine import mine, practise
 
@@ -101,7 +103,7 @@ def test_a_file_that_does_not_start_is_told_with_its_own_last_words(line, words)
 
 
 def test_the_stages_themselves_are_checked_where_there_is_no_copy(folder):
-    assert checking._judged(lesson("s05"), None) == lesson("s05").path
+    assert checking.meant(lesson("s05"), None) == lesson("s05").path
     assert not (folder / "mine").exists()
 
 
@@ -153,7 +155,7 @@ def test_a_missing_file_is_told(folder):
 def test_a_fault_of_the_suite_is_not_the_students(folder, monkeypatch):
     """Here it is a folder without its conftest."""
     (folder / "test_broken.py").write_text("\n@since(", encoding="utf-8")
-    monkeypatch.setattr(checking, "TESTS", folder)
+    monkeypatch.setattr(heard, "TESTS", folder)
     with pytest.raises(BrokenSuite, match="unrecognized arguments: --stages"):
         check("s01")
 
@@ -161,8 +163,8 @@ def test_a_fault_of_the_suite_is_not_the_students(folder, monkeypatch):
 def test_a_sentence_that_pytest_did_not_survive_does_not_hold():
     entry = {"nodeid": "test_x.py::test_it_ends[s05_routing]", "longrepr": None}
     entry |= {"$report_type": "TestReport", "when": "setup", "outcome": "passed"}
-    [(_, sentence)] = checking._understood(entry)
-    assert sentence == Sentence("it ends", "no", checking.UNENDED)
+    [(_, sentence)] = understood(entry)
+    assert sentence == Sentence("it ends", "no", UNENDED)
 
 
 # How it looks
@@ -204,8 +206,8 @@ def test_a_verdict_in_a_notebook_says_states_in_words_and_escapes_what_came():
 
 
 def test_a_sentence_is_spoken_without_its_stage():
-    for name, spoken in {
+    for name, words in {
         "tests/test_a.py::test_health_is_json[s05_routing]": "health is json",
         "tests/test_a.py::test_it_ends[SIGINT-s09_graceful_drop]": "it ends (SIGINT)",
     }.items():
-        assert checking._spoken(name) == spoken
+        assert spoken(name) == words

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from workbench.check import sentences
+from workbench.heard import sentences
 from workbench.lessons import STAGES, heirs, pieces
 
 PAGE = (STAGES.parent / "CONFORMANCE.md").read_text(encoding="utf-8")

@@ -1,12 +1,12 @@
-"""The suite itself: every sentence has a hint, and every stage has faults that one catches."""
+"""The suite itself: every sentence has three hints, and every stage has faults that one catches."""
 
 import ast
 import functools
 from pathlib import Path
 
 import pytest
-from report import hints
 
+from workbench.hints import hints
 from workbench.lessons import lessons
 from workbench.saboteurs import saboteurs
 
@@ -25,8 +25,11 @@ def sentences():
     }
 
 
-def test_every_sentence_has_a_hint_and_every_hint_a_sentence():
+def test_every_sentence_has_three_hints_and_every_hint_a_sentence():
     assert sorted(hints()) == sorted(sentences())
+    for name, texts in hints().items():
+        assert len(set(texts)) == len(texts) == 3, f"needed three different hints: {name}"
+        assert all(isinstance(text, str) and text.strip() for text in texts), name
 
 
 def test_every_stage_has_saboteurs():

@@ -7,54 +7,27 @@ neither the notebook nor the one that judges.
 from __future__ import annotations
 
 import html
-import json
-import os
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
 
 from rich.text import Text
 
-from workbench import lessons, one_stage
-from workbench.launch import UNDERTAKER
+from workbench import lessons, one_stage, progress
+from workbench.heard import SIGNS, UNENDED, Sentence, asked, entries, sentences, understood
 from workbench.lessons import STAGES, Lesson, Mistake
-from workbench.mine import ROOT, Stage, copied, furnish, shown
+from workbench.mine import Stage, copied, furnish, shown
+from workbench.progress import Progress, Record
 from workbench.render import MONOSPACE
 
-TESTS = ROOT / "tests"
-GLANCE = 0.02  # seconds between two looks at the report
-UNENDED = "it did not come to an end, and pytest gave it up"
 LIST = "columns:26em;list-style:none;padding:0;margin:.4em 0;font-size:90%;line-height:1.4"
 PRE = f"{MONOSPACE};white-space:pre-wrap;overflow-wrap:anywhere;margin:.4em 0;line-height:1.35"
 
 PLUGINS = ("no:cacheprovider", "pytest_timeout", "pytest_reportlog.plugin", one_stage.__name__)
-
-State = Literal["yes", "no", "not reached", "skipped"]
-
-
-class Sign(NamedTuple):
-    """How a state is marked: a sign, its style in a terminal, its style in HTML."""
-
-    mark: str
-    style: str
-    css: str
-
-
-SIGNS: dict[State, Sign] = {
-    "yes": Sign("\N{CHECK MARK}", "green", "color:var(--jp-success-color1, #1a7f37)"),
-    "no": Sign("\N{BALLOT X}", "bold red", "color:var(--jp-error-color1, #cf222e)"),
-    "not reached": Sign("\N{MIDDLE DOT}", "dim", "opacity:.7"),
-    "skipped": Sign("-", "dim", "opacity:.7"),
-}
 
 
 class MissingFile(Mistake):
@@ -66,29 +39,16 @@ class BrokenSuite(RuntimeError):  # noqa: N818 - named for what happened
 
 
 @dataclass(frozen=True)
-class Sentence:
-    """A sentence of the suite, whether it holds, and the reason where it does not."""
-
-    text: str
-    state: State
-    reason: str = ""
-
-    @property
-    def said(self) -> str:
-        """The sentence, with the reason if it was skipped."""
-        return f"{self.text} ({self.reason})" if self.state == "skipped" else self.text
-
-    def __str__(self) -> str:
-        return f"{SIGNS[self.state].mark} {self.state:11} {self.said}"
-
-
-@dataclass(frozen=True)
 class Verdict:
-    """What the sentences of a stage say of a file; true when all of them hold."""
+    """What the sentences of a stage say of a file; true when all of them hold.
+
+    At its end is how far the course has come, where that is known.
+    """
 
     lesson: Lesson
     file: Path
     sentences: tuple[Sentence, ...]
+    progress: Progress | None = None
 
     def __bool__(self) -> bool:
         return all(known.state in ("yes", "skipped") for known in self.sentences)
@@ -127,6 +87,7 @@ class Verdict:
         lines = [Text(str(known), SIGNS[known.state].style) for known in self.reached]
         lines += [Text(""), Text(self.summary, "bold")]
         lines += [Text(""), Text(self.failure)] if self.failure else []
+        lines += [Text(""), self.progress.__rich__()] if self.progress else []
         return Text("\n").join(lines)
 
     def _repr_html_(self) -> str:
@@ -136,6 +97,7 @@ class Verdict:
         return (
             f"<details{'' if self else ' open'}>{heading}"
             f'<ul style="{LIST}">{items}</ul></details>{failure}'
+            f"{self.progress._repr_html_() if self.progress else ''}"
         )
 
 
@@ -155,11 +117,13 @@ def check(
     """Say a stage's sentences of a file: your own copy by default, or the stage if you have none.
 
     Those about what the file has changed come first, and the first that fails is the last that is
-    said (see `one_stage`). `heard` is called with each result as soon as it is there. Raises
-    UnknownStage, MissingFile, or BrokenSuite when the sentences could not be said at all.
+    said (see `one_stage`). `heard` is called with each result as soon as it is there. What came of
+    it is kept as progress, if it counts: your copy does, and a file that you name, but no hunt's
+    (see `progress.record`). Raises UnknownStage, MissingFile, or BrokenSuite when the sentences
+    could not be said at all.
     """
     known = lessons.lesson(stage)
-    judged = _judged(known, file)
+    judged = meant(known, file)
     found: dict[str, Sentence] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = judged.parent if _in_place(judged, known) else _copy(judged, known, Path(scratch))
@@ -167,11 +131,19 @@ def check(
             found[name] = sentence
             if heard and sentence.reason != UNENDED:
                 heard(sentence)
-    return Verdict(known, judged, tuple(found.values()))
+    return _recorded(Verdict(known, judged, tuple(found.values())))
 
 
-def _judged(known: Lesson, file: str | Path | None) -> Path:
-    """Find the file that is meant. Raises MissingFile."""
+def _recorded(verdict: Verdict) -> Verdict:
+    """Keep as progress what a verdict says, and show at its end how far the course has come."""
+    states = [known.state for known in verdict.sentences]
+    broken = verdict.broken.text if verdict.broken else ""
+    found = Record(states.count("yes"), len(states), bool(verdict), broken)
+    return replace(verdict, progress=progress.record(verdict.lesson, verdict.file, found))
+
+
+def meant(known: Lesson, file: str | Path | None) -> Path:
+    """Find the file that is meant: your copy, or the stage if you have none. Raises MissingFile."""
     own = copied(known)
     judged = Path(file).absolute() if file else own if own.exists() else known.path
     if not judged.is_file():
@@ -205,10 +177,10 @@ def _said(known: Lesson, folder: Path, scratch: Path) -> Iterator[tuple[str, Sen
     report, words = scratch / "report.json", scratch / "words.txt"
     report.touch()
     status, pending = None, False
-    with words.open("wb") as output, _asked(_command(known, folder, report), output) as process:
-        for entry in map(json.loads, _lines(report, process)):
+    with words.open("wb") as output, asked(_command(known, folder, report), output) as process:
+        for entry in entries(report, process):
             status = entry.get("exitstatus", status)  # comes when the whole session has ended
-            for name, sentence in _understood(entry):
+            for name, sentence in understood(entry):
                 yield name, sentence
                 pending = sentence.reason == UNENDED
     if status not in (0, 1) and not pending:
@@ -231,76 +203,3 @@ def _touched(known: Lesson, folder: Path) -> tuple[str, ...]:
         return lessons.touched(before, after) + lessons.removed(before, after)
     except (ValueError, SyntaxError):
         return ()
-
-
-def sentences() -> list[Path]:
-    """List the files of the suite that hold sentences, not tests of the workbench."""
-    files = sorted(TESTS.glob("test_*.py"))
-    return [path for path in files if "\n@since(" in path.read_text(encoding="utf-8")]
-
-
-@contextmanager
-def _asked(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command in the repository, and don't leave it behind: neither now nor if we die."""
-    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST_")}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    with subprocess.Popen(  # noqa: S603 - our own suite
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        UNDERTAKER.watch(process.pid)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-            UNDERTAKER.forget(process.pid)
-
-
-def _lines(report: Path, process: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Yield each line of a growing file as soon as it is whole, until its writer has ended."""
-    with report.open(encoding="utf-8") as stream:
-        line, ended = "", False
-        while not ended:
-            ended = process.poll() is not None
-            while more := stream.readline():
-                line += more
-                if line.endswith("\n"):
-                    yield line
-                    line = ""
-            time.sleep(0 if ended else GLANCE)
-
-
-def _understood(entry: dict[str, Any]) -> Iterator[tuple[str, Sentence]]:
-    """Read what pytest reports of a test's setup, call or teardown; anything else says nothing."""
-    if entry["$report_type"] != "TestReport":
-        return
-    name, why = entry["nodeid"], entry["longrepr"]
-    match entry["when"], entry["outcome"]:
-        case "setup", "passed":
-            yield name, Sentence(_spoken(name), "no", UNENDED)
-        case "call", "passed":
-            yield name, Sentence(_spoken(name), "yes")
-        case _, "failed":
-            yield name, Sentence(_spoken(name), "no", _plain(why))
-        case _, "skipped":
-            reason = why[-1].removeprefix("Skipped: ")
-            state: State = "not reached" if reason == one_stage.NOT_REACHED else "skipped"
-            yield name, Sentence(_spoken(name), state, reason)
-
-
-def _spoken(name: str) -> str:
-    """Make a sentence of a test's name; what it is said with, besides the stage, is in brackets."""
-    words, _, case = name.rpartition("::test_")[2].rstrip("]").partition("[")
-    others = [part for part in case.split("-") if not re.fullmatch(r"s\d\d_\w+", part)]
-    return words.replace("_", " ") + (f" ({', '.join(others)})" if others else "")
-
-
-def _plain(why: str | dict[str, Any]) -> str:
-    """Return what a failure says: the suite's own report, or an error's last words."""
-    words = why if isinstance(why, str) else why["reprcrash"]["message"]
-    return re.sub(r"^[\w.]*\.(DidNotStart|NotSaid): ", "", words)

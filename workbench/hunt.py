@@ -20,13 +20,14 @@ from rich.text import Text
 
 from workbench import check as checking
 from workbench import mine
+from workbench.heard import Sentence
 from workbench.launch import Server, launch
 from workbench.lessons import Lesson, Mistake, lesson
 from workbench.mine import Stage
 from workbench.reading import Diff, Source, source
 from workbench.saboteurs import SABOTEURS, Saboteur, saboteurs
 
-Heard = Callable[[checking.Sentence], object]
+Heard = Callable[[Sentence], object]
 
 
 @dataclass(frozen=True)
