@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+WITHIN = 60_000  # milliseconds for whatever must happen
 ARGUMENTS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
 
 needs_browser = pytest.mark.skipif(
@@ -22,3 +23,27 @@ def browser():
         chromium = driver.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all."""
+    with browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def expect():
+    """Playwright's way to look again until something is so."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=WITHIN)
+    return expect
+
+
+def complaints(page):
+    """What axe finds in a page against the rules of accessibility, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    violations = Axe().run(page).response["violations"]
+    return [(rule["help"], [node["html"] for node in rule["nodes"]]) for rule in violations]
