@@ -5,12 +5,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from workbench.inside import listens
 from workbench.launch import Server
 from workbench.lessons import STAGES, Lesson, heirs
 
@@ -68,6 +69,12 @@ class Program:
     lesson: Lesson
     argv: tuple[str, ...]
     file: Path | None  # None where it is a command, in whatever language
+    under: tuple[str, ...] = ()  # what starts it
+
+    @property
+    def line(self) -> tuple[str, ...]:
+        """All words of the command."""
+        return self.under + self.argv
 
     @property
     def static(self) -> Path:
@@ -80,14 +87,17 @@ class Program:
             pytest.fail(f"needed a file {self.file.name} in {self.file.parent}, found none", False)
         texts = {"PORT": "0"} | {name: str(value) for name, value in settings.items()}
         title = self.lesson.slug
-        Witness.latest = Witness.start(self.argv, title=title, settings=texts, cwd=cwd)
-        return Witness.latest
+        server = Witness.latest = Witness.start(self.line, title=title, settings=texts, cwd=cwd)
+        if self.file and not listens(server):
+            server.stop()
+            pytest.fail(f"needed it to listen on port {server.port} itself, it does not", False)
+        return server
 
     def refuse(self, **settings) -> tuple[int, str]:
         """Start a program that must end at once; return its status and what it says on stderr."""
         environment = os.environ | {name: str(value) for name, value in settings.items()}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(self.argv, env=environment, text=True, **pipes) as process:
+        with subprocess.Popen(self.line, env=environment, text=True, **pipes) as process:
             try:
                 assert not (line := process.stdout.readline()), f"needed no start, got {line}"
             finally:
@@ -100,20 +110,26 @@ class Program:
         file.parent.mkdir(parents=True)
         file.write_text(source or self.file.read_text(encoding="utf-8"), encoding="utf-8")
         shutil.copytree(self.static, folder / "static")
-        return python_program(self.lesson, file)
+        return python_program(self.lesson, file, self.under)
+
+    def module(self) -> "Program":
+        """The same, started as a user starts a module, from the folder above."""
+        name = f"{self.file.parent.name}.{self.lesson.slug}"
+        return replace(self, argv=(sys.executable, "-m", name))
 
 
-def python_program(known: Lesson, file: Path) -> Program:
+def python_program(known: Lesson, file: Path, under: tuple[str, ...]) -> Program:
     """A stage in Python, started as a user starts a file."""
-    return Program(known, (sys.executable, str(file)), file)
+    return Program(known, (sys.executable, str(file)), file, under)
 
 
 def program(known: Lesson, config: pytest.Config) -> Program:
     """The implementation of a stage that the command line asks for; our own by default."""
+    under = tuple(shlex.split(config.getoption("under") or ""))
     if command := config.getoption("command"):
-        return Program(known, tuple(shlex.split(command.format(stage=known.slug))), None)
+        return Program(known, tuple(shlex.split(command.format(stage=known.slug))), None, under)
     folder = Path(config.getoption("stages") or STAGES).resolve()
-    return python_program(known, folder / f"{known.slug}.py")
+    return python_program(known, folder / f"{known.slug}.py", under)
 
 
 def ours(config: pytest.Config) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 
+from chance import word
 from promises import since
 from report import expect
 from visitors import GET, get, logged, post
@@ -9,8 +10,9 @@ from visitors import GET, get, logged, post
 
 @since("s02", until="s04", python=True)
 def test_the_lines_of_a_request_are_printed(server):
-    server.say(get("/any/path?x=1", "Colour: blue"))
-    for line in ("GET /any/path?x=1 HTTP/1.1", "Host: test", "Colour: blue"):
+    target, colour = f"/any/{word()}?x={word()}", f"Colour: {word()}"
+    server.say(get(target, colour))
+    for line in (f"GET {target} HTTP/1.1", "Host: test", colour):
         logged(server, re.escape(line))
 
 
@@ -49,17 +51,18 @@ def test_every_path_has_the_same_page(server):
 
 @since("s04", until="s05", python=True)
 def test_what_was_understood_is_printed(server):
-    body = b"with milk"
-    server.say(post("/caf%C3%A9/?cup=1&cup=2&sugar=&to+go", body, "COLOUR: dark", "colour: brown"))
-    logged(server, "'with milk'")
-    for word in (
+    place, cup, colour, milk = word(), word(), word(), word()
+    target = f"/caf%C3%A9/{place}?cup={cup}&cup=2&sugar=&to+go"
+    server.say(post(target, f"with {milk}".encode(), f"COLOUR: {colour}", "colour: brown"))
+    logged(server, f"'with {milk}'")
+    for words in (
         "'POST'",
-        "'/caf\\xe9/'",
-        "{'cup': ['1', '2'], 'sugar': [''], 'to go': ['']}",
+        f"'/caf\\xe9/{place}'",
+        f"{{'cup': ['{cup}', '2'], 'sugar': [''], 'to go': ['']}}",
         "'HTTP/1.1'",
-        "'colour': 'dark, brown'",
+        f"'colour': '{colour}, brown'",
     ):
-        assert word in server.log, f"needed {word} to be printed"
+        assert words in server.log, f"needed {words} to be printed"
 
 
 NOT_HTTP = {

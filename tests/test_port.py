@@ -1,7 +1,6 @@
 """The life of the port: where a program listens, how it says so, and how it ends."""
 
 import os
-import sys
 
 import pytest
 from promises import since
@@ -95,9 +94,7 @@ def test_ctrl_c_ends_it_while_a_caller_is_silent(server):
 
 @since("s01", python=True)
 def test_it_runs_as_a_module_too(implementation):
-    folder, slug = implementation.file.parent, implementation.lesson.slug
-    line = (sys.executable, "-m", f"{folder.name}.{slug}")
-    with type(implementation)(implementation.lesson, line, None).start(cwd=folder.parent) as server:
+    with implementation.module().start(cwd=implementation.file.parent.parent) as server:
         assert server.port
 
 

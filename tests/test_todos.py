@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from chance import name, word
 from promises import since
 from report import Broken, expect
 from visitors import PAUSE, ask, crowd, get, ready
@@ -107,12 +108,14 @@ def in_turns(visitors, requests):
 
 def errands(count):
     """So many requests that put something on the list, each something else."""
-    return [asked("POST", "/todos", {"title": f"errand {number}"}) for number in range(count)]
+    what = word()
+    return [asked("POST", "/todos", {"title": f"{what} {number}"}) for number in range(count)]
 
 
 def all_once(todos, count):
     """Hold a list to so many errands, each of them there once."""
-    assert sorted(titles(todos)) == sorted(f"errand {number}" for number in range(count))
+    what = todos[0]["title"].split()[0]
+    assert sorted(titles(todos)) == sorted(f"{what} {number}" for number in range(count))
     assert len({todo["id"] for todo in todos}) == count, "needed a number of its own for each"
 
 
@@ -121,7 +124,7 @@ def all_once(todos, count):
 
 @since("s15")
 def test_what_is_put_on_the_list_is_found_where_it_is_said_to_be(server):
-    for sent in ({"title": "buy milk"}, {"title": "call Zoë", "done": True}):
+    for sent in ({"title": f"buy {word()}"}, {"title": f"call {name()}", "done": True}):
         answer = expect(call(server, "POST", "/todos", sent), 201, headers={"Content-Type": JSON})
         made, etag = answer.json(), answer.header("ETag")
         assert made == {"done": False, "id": made["id"], "version": 1} | sent
@@ -134,14 +137,14 @@ def test_what_is_put_on_the_list_is_found_where_it_is_said_to_be(server):
 @since("s15")
 def test_the_list_shows_the_oldest_first(server):
     shows(server, [])
-    made = [add(server, title) for title in "cab"]
+    made = [add(server, word()) for _ in range(3)]
     shows(server, made, "/todos")
 
 
 @since("s15")
 def test_put_replaces_a_to_do_as_a_whole(server):
-    old = add(server, "old", done=True)
-    new = {"title": "new", "done": False}
+    old = add(server, word(), done=True)
+    new = {"title": word(), "done": False}
     answer = expect(call(server, "PUT", at(old), new), 200)
     assert answer.json() == {"id": old["id"], "version": 2} | new
     etag = {"ETag": answer.header("ETag")}
@@ -153,7 +156,7 @@ def test_put_replaces_a_to_do_as_a_whole(server):
 
 @since("s15")
 def test_patch_changes_what_it_names_and_leaves_the_rest(server):
-    todo = add(server, "old")
+    todo = add(server, word())
     for media in (JSON, "application/merge-patch+json", "Application/JSON; charset=utf-8"):
         for part in ({"done": True}, {"title": media}, {"title": "b", "done": False}):
             todo |= part | {"version": todo["version"] + 1}
@@ -164,7 +167,7 @@ def test_patch_changes_what_it_names_and_leaves_the_rest(server):
 
 @since("s15")
 def test_what_is_deleted_is_gone(server):
-    stays, goes = add(server, "stays"), add(server, "goes")
+    stays, goes = add(server, word()), add(server, word())
     expect(call(server, "DELETE", at(goes)), 204, body=b"")
     refused(call(server, "GET", at(goes)), 404)
     refused(call(server, "DELETE", at(goes)), 404)
@@ -174,7 +177,7 @@ def test_what_is_deleted_is_gone(server):
 @since("s15")
 def test_the_number_of_what_was_deleted_is_not_given_again(server):
     """An old link, or an old tag, would else mean another to-do."""
-    made = [add(server, title) for title in "abc"]
+    made = [add(server, word()) for _ in range(3)]
     for _ in range(3):
         expect(call(server, "DELETE", at(made[-1])), 204)
         made.append(add(server, "next"))
@@ -183,7 +186,7 @@ def test_the_number_of_what_was_deleted_is_not_given_again(server):
 
 @since("s15")
 def test_the_list_shows_what_is_done_or_what_is_left(server):
-    made = [add(server, f"{number}", done=number % 3 == 0) for number in range(10)]
+    made = [add(server, word(), done=number % 3 == 0) for number in range(10)]
     for spelled, done in (("true", True), ("false", False)):
         wanted = [todo for todo in made if todo["done"] is done]
         shows(server, wanted, f"/todos?done={spelled}")
@@ -192,7 +195,7 @@ def test_the_list_shows_what_is_done_or_what_is_left(server):
 
 @since("s15")
 def test_from_page_to_page_each_is_shown_once(server):
-    made = [add(server, f"{number}") for number in range(23)]
+    made = [add(server, word()) for _ in range(23)]
     for limit in (1, 7, 22, 23, 24):
         shows(server, made, f"/todos?limit={limit}")
     shows(server, made[20:], f"/todos?after={made[19]['id']}")
@@ -202,7 +205,7 @@ def test_from_page_to_page_each_is_shown_once(server):
 
 @since("s15")
 def test_others_may_add_and_delete_while_somebody_turns_the_pages(server):
-    made = [add(server, f"{number}") for number in range(12)]
+    made = [add(server, word()) for _ in range(12)]
     goes, comes = iter(made), []
 
     def meanwhile():

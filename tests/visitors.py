@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
+from chance import CHANCE
 from promises import ENDS_WITHIN, Witness
 
 from workbench.inside import accepted
@@ -17,7 +19,8 @@ GET = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 HALF = GET[:16]  # a visitor who has begun to ask, and keeps a worker waiting for the rest
 REST = GET[16:]
 MEBIBYTE = 2**20
-TEXT = b"".join(b"%05d\n" % number for number in range(1000))  # a file of 6000 bytes
+FIRST = CHANCE.randrange(90_000)
+TEXT = b"".join(b"%05d\n" % number for number in range(FIRST, FIRST + 1000))  # 6000 bytes
 FLAT = 20 * MEBIBYTE  # how much more memory a server may need, whatever is sent
 PAUSE = 0.5  # seconds in which a server shows that it is not going to wait
 signals = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send a signal to one program")
@@ -116,6 +119,7 @@ def logged(server, pattern):
 
 def drive(implementation, script):
     """Run a script beside parts of the stage, in a process of its own; return its words."""
-    line = [sys.executable, "-c", DRIVER.format(script), str(implementation.file)]
+    words = (sys.executable, "-c", DRIVER.format(script), str(implementation.file))
+    line = replace(implementation, argv=words).line
     ended = subprocess.run(line, capture_output=True, text=True, timeout=ENDS_WITHIN)
     return ended.stdout + ended.stderr
