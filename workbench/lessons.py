@@ -48,6 +48,7 @@ class Lesson:
     builds_on: str | None
     touches: tuple[str, ...]
     minutes: int
+    points: int
     tier: str
     folder: Path = STAGES
 
