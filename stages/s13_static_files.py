@@ -116,16 +116,11 @@ class Extract:
     file: Path
     etag: str
     bytes: range
-    size: int  # of the whole file
+    place: str = ""  # where they stand, as Content-Range says it (RFC 9110 §14.4)
 
     def __len__(self) -> int:
         """Return the number of bytes."""
         return len(self.bytes)
-
-    @property
-    def place(self) -> str:
-        """Where they stand, as Content-Range says it (RFC 9110 §14.4)."""
-        return f"bytes {self.bytes.start}-{self.bytes.stop - 1}/{self.size}"
 
 
 class Buffer(bytearray):
@@ -377,8 +372,7 @@ def several(media: str, extracts: list[Extract]) -> Response:
         head = f"--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {extract.place}\r\n\r\n"
         pieces += [head.encode(), extract, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
-    kind = f"multipart/byteranges; boundary={boundary}"
-    return Response(206, kind, b"", pieces=tuple(pieces))
+    return Response(206, f"multipart/byteranges; boundary={boundary}", b"", pieces=tuple(pieces))
 
 
 def deliver(request: Request, file: Path) -> Response:
@@ -391,9 +385,10 @@ def deliver(request: Request, file: Path) -> Response:
         return Response(304, media, b"", headers)
     same = request.headers.get("if-range", etag) in (etag, date)
     header = request.headers.get("range", "") if request.method == "GET" and same else ""
+    extract = partial(Extract, file, etag)
     if (parts := wanted(header, size)) is None:
-        return Response(200, media, b"", headers, (Extract(file, etag, range(size), size),))
-    extracts = [Extract(file, etag, part, size) for part in parts]
+        return Response(200, media, b"", headers, (extract(range(size)),))
+    extracts = [extract(part, f"bytes {part.start}-{part.stop - 1}/{size}") for part in parts]
     if not extracts:
         return plain(416, f"there are {size} bytes", **{"Content-Range": f"bytes */{size}"})
     if len(extracts) > 1:

@@ -101,15 +101,7 @@ class Request:
     headers: dict[str, str]
     body: bytes = b""
     form: dict[str, list[str]] = field(default_factory=dict)
-    uploads: "tuple[Upload, ...]" = ()
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A file that came in a form: what its sender calls it, and the folder that it lies in."""
-
-    name: str
-    folder: Path
+    uploads: tuple[Path, ...] = ()  # a folder for each file: its `content`, and its `name`
 
 
 @dataclass(frozen=True)
@@ -136,16 +128,11 @@ class Extract:
     file: Path
     etag: str
     bytes: range
-    size: int  # of the whole file
+    place: str = ""  # where they stand, as Content-Range says it (RFC 9110 §14.4)
 
     def __len__(self) -> int:
         """Return the number of bytes."""
         return len(self.bytes)
-
-    @property
-    def place(self) -> str:
-        """Where they stand, as Content-Range says it (RFC 9110 §14.4)."""
-        return f"bytes {self.bytes.start}-{self.bytes.stop - 1}/{self.size}"
 
 
 class Buffer(bytearray):
@@ -217,14 +204,13 @@ def take(connection: socket.socket, buffer: Buffer, count: int) -> bytes:
     return taken
 
 
-def take_pieces(connection: socket.socket, buffer: Buffer, count: int) -> Iterator[bytes]:
+def stream(connection: socket.socket, buffer: Buffer, count: int) -> Iterator[bytes]:
     """Take so many bytes from the buffer, too, but in pieces, as they arrive."""
     while count:
         if not buffer:
             receive(connection, buffer)
-        piece = take(connection, buffer, min(count, len(buffer)))
+        yield (piece := take(connection, buffer, min(count, len(buffer))))
         count -= len(piece)
-        yield piece
 
 
 def read_line(connection: socket.socket, buffer: Buffer) -> str:
@@ -242,7 +228,7 @@ def read_chunks(connection: socket.socket, buffer: Buffer, most: int) -> Iterato
     while size := chunk_size(read_line(connection, buffer)):
         if (room := room - size) < 0:
             raise HTTPError(413, f"a body may have {most} bytes, and this one has more")
-        yield from take_pieces(connection, buffer, size)
+        yield from stream(connection, buffer, size)
         if take(connection, buffer, 2) != b"\r\n":
             raise HTTPError(400, f"needed CR LF behind a chunk of {size} bytes")
     while line := read_line(connection, buffer):
@@ -278,20 +264,18 @@ def read_request(connection: socket.socket, buffer: Buffer, head: bytes, desk: P
     expected = request.headers.get("expect", "").lower() if request.version == "HTTP/1.1" else ""
     if set(re.split(r"[ \t]*,[ \t]*", expected)) - {"", "100-continue"}:
         raise HTTPError(417, f"needed 'Expect: 100-continue', got {expected[:80]!a}")
-    boundary = boundary_of(request)
+    kind, boundary = form_type(request)
     most, seconds = (MAX_UPLOAD, UPLOAD_SECONDS) if boundary else (MAX_BODY, BODY_SECONDS)
     if (length := body_length(request, most)) == 0:
         return request
     buffer.deadline = time.monotonic() + seconds
     if expected and not buffer:
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    if length is None:
-        body = read_chunks(connection, buffer, most)
-    else:
-        body = take_pieces(connection, buffer, length)
+    body = stream(connection, buffer, length) if length else read_chunks(connection, buffer, most)
     if boundary:
         return read_form(request, boundary, body, desk)
-    return parse_form(replace(request, body=b"".join(body)))
+    request = replace(request, body=b"".join(body))
+    return parse_form(request) if kind == "application/x-www-form-urlencoded" else request
 
 
 def parse_request(head: bytes) -> Request:
@@ -329,12 +313,17 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def form_type(request: Request) -> Message:
-    """Understand the type of a form, and its boundary; what comes to other routes is no form."""
+def form_type(request: Request) -> tuple[str, bytes]:
+    """Tell how a form is spelled, and what stands between its parts; other routes have no forms."""
     header = Message()
     if request.method == "POST" and request.path in FORMS:
         header["Content-Type"] = request.headers.get("content-type", "")[:MAX_LINE]
-    return header
+    if (kind := header.get_content_type()) != "multipart/form-data":
+        return kind, b""
+    boundary = parameter(header, "Content-Type", "boundary").encode()
+    if not 1 <= len(boundary) <= 70:
+        raise HTTPError(400, f"needed a boundary of 1 to 70 bytes, got {boundary[:80]!a}")
+    return kind, boundary
 
 
 def parameter(head: Message, header: str, name: str) -> str:
@@ -349,23 +338,10 @@ def parameter(head: Message, header: str, name: str) -> str:
 
 def parse_form(request: Request) -> Request:
     """Understand a form that is spelled like a query (URL Standard §5.1)."""
-    if form_type(request).get_content_type() != "application/x-www-form-urlencoded":
-        return request
     text = request.body.decode(errors="replace")
     if text.count("&") >= MAX_FIELDS:
         raise HTTPError(413, f"a form may have {MAX_FIELDS} fields, and this one has more")
     return replace(request, form=parse_qs(text, keep_blank_values=True))
-
-
-def boundary_of(request: Request) -> bytes:
-    """Return what stands between the parts of a form with files; b"" for any other body."""
-    form = form_type(request)
-    if form.get_content_type() != "multipart/form-data":
-        return b""
-    boundary = parameter(form, "Content-Type", "boundary").encode()
-    if not 1 <= len(boundary) <= 70:
-        raise HTTPError(400, f"needed a boundary of 1 to 70 bytes, got {boundary[:80]!a}")
-    return boundary
 
 
 def up_to(mark: bytes, body: Iterator[bytes], rest: bytearray) -> Iterator[bytes]:
@@ -421,7 +397,7 @@ def read_form(request: Request, boundary: bytes, body: Iterator[bytes], desk: Pa
     return replace(request, form=form, uploads=tuple(uploads))
 
 
-def put_down(content: Iterator[bytes], name: str, folder: Path) -> Upload:
+def put_down(content: Iterator[bytes], name: str, folder: Path) -> Path:
     """Write a file as it arrives, and beside it its name, without the sender's folders."""
     name = re.split(r"[/\\]", name)[-1].replace("%22", '"')[-255:] or "unnamed"
     try:
@@ -433,7 +409,7 @@ def put_down(content: Iterator[bytes], name: str, folder: Path) -> Upload:
         raise
     except OSError as error:
         raise HTTPError(507, f"the server could not keep it: {error.strerror}") from error
-    return Upload(name, folder)
+    return folder
 
 
 def page(name: str, status: int = 200, media: str = "text/html; charset=utf-8") -> Response:
@@ -520,8 +496,7 @@ def several(media: str, extracts: list[Extract]) -> Response:
         head = f"--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {extract.place}\r\n\r\n"
         pieces += [head.encode(), extract, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
-    kind = f"multipart/byteranges; boundary={boundary}"
-    return Response(206, kind, b"", pieces=tuple(pieces))
+    return Response(206, f"multipart/byteranges; boundary={boundary}", b"", pieces=tuple(pieces))
 
 
 def deliver(request: Request, file: Path) -> Response:
@@ -534,9 +509,10 @@ def deliver(request: Request, file: Path) -> Response:
         return Response(304, media, b"", headers)
     same = request.headers.get("if-range", etag) in (etag, date)
     header = request.headers.get("range", "") if request.method == "GET" and same else ""
+    extract = partial(Extract, file, etag)
     if (parts := wanted(header, size)) is None:
-        return Response(200, media, b"", headers, (Extract(file, etag, range(size), size),))
-    extracts = [Extract(file, etag, part, size) for part in parts]
+        return Response(200, media, b"", headers, (extract(range(size)),))
+    extracts = [extract(part, f"bytes {part.start}-{part.stop - 1}/{size}") for part in parts]
     if not extracts:
         return plain(416, f"there are {size} bytes", **{"Content-Range": f"bytes */{size}"})
     if len(extracts) > 1:
@@ -559,26 +535,20 @@ def keep(request: Request) -> Response:
     """Keep the files of a form: each gets a name of our own, and is there at once or not at all."""
     if not request.uploads:
         return plain(400, "needed a form with a file in it, as multipart/form-data")
-    for upload in request.uploads:
-        upload.folder.rename(UPLOADS / secrets.token_hex(8))
+    for folder in request.uploads:
+        folder.rename(UPLOADS / secrets.token_hex(8))
     return plain(303, "it is kept", Location="/uploads")
 
 
 def uploads(request: Request) -> Response:
     """Show what is kept, the newest first, and the form to send more."""
-    files = sorted(UPLOADS.glob("[0-9a-f]*/content"), key=os.path.getmtime, reverse=True)
-    rows = "".join(
-        f'<li><a href="/uploads/{file.parent.name}">{escape(name_of(file))}</a> '
-        f"{file.stat().st_size:,} bytes</li>\n"
-        for file in files
-    )
+    rows = ""
+    for file in sorted(UPLOADS.glob("[0-9a-f]*/content"), key=os.path.getmtime, reverse=True):
+        name, size = file.with_name("name").read_bytes().decode(), file.stat().st_size
+        link = f'<a href="/uploads/{file.parent.name}">{escape(name)}</a>'
+        rows += f"<li>{link} {size:,} bytes</li>\n"
     form = page("upload.html")
     return replace(form, body=form.body.replace(b"<!-- what is kept -->\n", rows.encode()))
-
-
-def name_of(file: Path) -> str:
-    """Return what its sender called a file that is kept."""
-    return file.with_name("name").read_bytes().decode()
 
 
 def download(request: Request) -> Response:
@@ -587,7 +557,7 @@ def download(request: Request) -> Response:
     file = UPLOADS / key / "content"
     if not re.fullmatch("[0-9a-f]{16}", key) or not file.is_file():
         return page("404.html", 404)
-    name = name_of(file)
+    name = file.with_name("name").read_bytes().decode()
     simple = re.sub(r"[^ !#-\[\]-~]", "_", name)  # for those who know only ASCII
     saved = f"attachment; filename=\"{simple}\"; filename*=UTF-8''{quote(name, safe='')}"
     response = deliver(request, file)

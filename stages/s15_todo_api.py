@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, unquote
 
 
@@ -73,14 +72,12 @@ FIELD_LINE = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*)")
 CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]+)(?:{CHUNK_EXT})*")
 BLANK_LINE = re.compile(rb"\n\r?\n")
 
-TABLE = """
-    CREATE TABLE IF NOT EXISTS todos (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        title TEXT NOT NULL,
-        done INTEGER NOT NULL,
-        version INTEGER NOT NULL DEFAULT 1
-    )
-"""
+TABLE = """CREATE TABLE IF NOT EXISTS todos (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    title TEXT NOT NULL,
+    done INTEGER NOT NULL,
+    version INTEGER NOT NULL DEFAULT 1
+)"""
 JSON = ("application/json", "application/merge-patch+json")
 
 log = logging.getLogger(__name__)
@@ -359,19 +356,14 @@ def run(statement: str, *values: object) -> list[Todo]:
     return [Todo(key, title, bool(done), version) for key, title, done, version in rows]
 
 
-def is_title(value: object) -> bool:
-    """Tell whether something can be a title; half of a surrogate pair could not be stored."""
-    rule = r"(?s)(?=.*\S)[^\ud800-\udfff]{1,200}"
-    return isinstance(value, str) and re.fullmatch(rule, value) is not None
-
-
-RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "title": ("a text of 1 to 200 letters, not all of them blank", is_title),
-    "done": ("true or false", lambda value: isinstance(value, bool)),
+TITLE = r"(?s)(?=.*\S)[^\ud800-\udfff]{1,200}"  # half of a surrogate pair could not be stored
+RULES: dict[str, tuple[str, type, str]] = {
+    "title": ("a text of 1 to 200 letters, not all of them blank", str, TITLE),
+    "done": ("true or false", bool, "True|False"),
 }
 
 
-def read_todo(request: Request, *needed: str) -> dict[str, Any]:
+def read_todo(request: Request, *needed: str) -> dict[str, object]:
     """Understand a to-do that comes as JSON; refuse what is missing, and what does not belong."""
     media = request.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
     if media not in JSON:
@@ -383,35 +375,31 @@ def read_todo(request: Request, *needed: str) -> dict[str, Any]:
     if not isinstance(sent, dict):
         raise HTTPError(422, f"needed an object with {', '.join(RULES)}")
     for name in [*needed, *sent]:
-        words, fits = RULES.get(name, (f"only {', '.join(RULES)}", lambda value: False))
-        if not fits(sent.get(name)):
-            raise HTTPError(422, f"needed {words}, got {sent.get(name)!a:.80}", name)
+        words, kind, rule = RULES.get(name, (f"only {', '.join(RULES)}", bool, ""))  # fits nothing
+        value = sent.get(name)
+        if not isinstance(value, kind) or not re.fullmatch(rule, str(value)):
+            raise HTTPError(422, f"needed {words}, got {value!a:.80}", name)
     return sent
 
 
-def number(request: Request, name: str, default: int, least: int, most: int) -> int:
-    """Read a whole number from the query."""
-    text = request.query.get(name, [str(default)])[-1]
-    if not re.fullmatch("[0-9]{1,18}", text) or not least <= int(text) <= most:
-        raise HTTPError(
-            422, f"needed a whole number from {least} to {most}, got {text[:80]!a}", name
-        )
-    return int(text)
+def choice(request: Request, name: str, default: str, rule: str, words: str) -> str:
+    """Read what the query says of the list; refuse what does not fit."""
+    text = request.query.get(name, [default])[-1]
+    if not re.fullmatch(rule, text):
+        raise HTTPError(422, f"needed {words}, got {text[:80]!a}", name)
+    return text
 
 
 def list_todos(request: Request) -> Response:
     """Show a page of the list: `?limit=` so many `?after=` an id, `?done=true` or false."""
-    limit = number(request, "limit", 20, least=1, most=100)
-    after = number(request, "after", 0, least=0, most=10**18 - 1)
-    done = request.query.get("done", [""])[-1]
-    if done not in ("", "true", "false"):
-        raise HTTPError(422, f"needed true or false, got {done[:80]!a}", "done")
+    limit = int(choice(request, "limit", "20", "[1-9][0-9]?|100", "a whole number from 1 to 100"))
+    after = int(choice(request, "after", "0", "[0-9]{1,18}", "a whole number of 1 to 18 digits"))
+    done = choice(request, "done", "", "true|false|", "true or false")
     select = "SELECT * FROM todos WHERE id > ? AND ? IN ('', done) ORDER BY id LIMIT ?"
     found = run(select, after, done and int(done == "true"), limit + 1)
     todos, more = [asdict(todo) for todo in found[:limit]], len(found) > limit
     last = f"/todos?after={found[limit - 1].id}&limit={limit}&done={done}" if more else None
-    body = json.dumps({"todos": todos, "next": last}).encode()
-    return Response(200, "application/json", body)
+    return Response(200, "application/json", json.dumps({"todos": todos, "next": last}).encode())
 
 
 def create(request: Request) -> Response:
