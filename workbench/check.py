@@ -113,21 +113,22 @@ def check(
     file: str | Path | None = None,
     *,
     heard: Callable[[Sentence], object] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Verdict:
     """Say a stage's sentences of a file: your own copy by default, or the stage if you have none.
 
     Those about what the file has changed come first, and the first that fails is the last that is
-    said (see `one_stage`). `heard` is called with each result as soon as it is there. What came of
-    it is kept as progress, if it counts: your copy does, and a file that you name, but no hunt's
-    (see `progress.record`). Raises UnknownStage, MissingFile, or BrokenSuite when the sentences
-    could not be said at all.
+    said (see `one_stage`). `heard` is called with each result as soon as it is there, `meanwhile`
+    again and again: what one of them raises ends the check. What came of it is kept as progress, if
+    it counts: your copy does, and a file that you name, but no hunt's (see `progress.record`).
+    Raises UnknownStage, MissingFile, or BrokenSuite when the sentences could not be said at all.
     """
     known = lessons.lesson(stage)
     judged = meant(known, file)
     found: dict[str, Sentence] = {}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = judged.parent if _in_place(judged, known) else _copy(judged, known, Path(scratch))
-        for name, sentence in _said(known, folder, Path(scratch)):
+        for name, sentence in _said(known, folder, Path(scratch), meanwhile):
             found[name] = sentence
             if heard and sentence.reason != UNENDED:
                 heard(sentence)
@@ -154,10 +155,10 @@ def meant(known: Lesson, file: str | Path | None) -> Path:
 def _in_place(file: Path, known: Lesson) -> bool:
     """Tell whether a file stands as a stage does: by its own name, with pages to serve."""
     parts = (file.parent.name, file.name)
-    return parts == (STAGES.name, known.path.name) and _pages(file).is_dir()
+    return parts == (STAGES.name, known.path.name) and pages(file).is_dir()
 
 
-def _pages(file: Path) -> Path:
+def pages(file: Path) -> Path:
     """Return where a stage looks for its pages."""
     return file.parent.parent / "static"
 
@@ -165,20 +166,22 @@ def _pages(file: Path) -> Path:
 def _copy(file: Path, known: Lesson, folder: Path) -> Path:
     """Copy a file to where a stage would stand, with its own pages, or the course's."""
     copy = folder / STAGES.name / known.path.name
-    if _pages(file).is_dir():
-        shutil.copytree(_pages(file), _pages(copy))
+    if pages(file).is_dir():
+        shutil.copytree(pages(file), pages(copy))
     furnish(copy.parent)
     shutil.copyfile(file, copy)
     return copy.parent
 
 
-def _said(known: Lesson, folder: Path, scratch: Path) -> Iterator[tuple[str, Sentence]]:
+def _said(
+    known: Lesson, folder: Path, scratch: Path, meanwhile: Callable[[], object] | None
+) -> Iterator[tuple[str, Sentence]]:
     """Have the sentences said of a folder's file; yield each one's name and what came of it."""
     report, words = scratch / "report.json", scratch / "words.txt"
     report.touch()
     status, pending = None, False
     with words.open("wb") as output, asked(_command(known, folder, report), output) as process:
-        for entry in entries(report, process):
+        for entry in entries(report, process, meanwhile):
             status = entry.get("exitstatus", status)  # comes when the whole session has ended
             for name, sentence in understood(entry):
                 yield name, sentence

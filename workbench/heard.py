@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +86,17 @@ def asked(
             UNDERTAKER.forget(process.pid)
 
 
-def entries(report: Path, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+def entries(
+    report: Path,
+    process: subprocess.Popen[bytes],
+    meanwhile: Callable[[], object] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Yield each entry of a growing report as soon as it is whole, until its writer has ended."""
     with report.open(encoding="utf-8") as stream:
         line, ended = "", False
         while not ended:
+            if meanwhile:
+                meanwhile()
             ended = process.poll() is not None
             while more := stream.readline():
                 line += more
