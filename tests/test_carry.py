@@ -50,7 +50,7 @@ def small(tmp_path):
     toml = ""
     for slug, parent in entries:
         toml += f'[[lesson]]\nslug = "{slug}"\ntitle = "T"\nquestion = "Q?"\nflaw = "F"\n'
-        toml += 'touches = []\nminutes = 1\ntier = "I"\n'
+        toml += 'touches = []\nminutes = 1\npoints = 1\ntier = "I"\n'
         toml += f'builds_on = "{parent}"\n' if parent else ""
         (folder / f"{slug}.py").write_bytes(small_stage(slug))
     (folder / "lessons.toml").write_text(toml, encoding="utf-8")
@@ -352,6 +352,14 @@ def test_a_missing_file_is_told(small):
     (small / "s03_c.py").unlink()
     with pytest.raises(NothingToCompare, match=r"cannot read .*s03_c\.py"):
         carry("s01", folder=small)
+
+
+def test_the_last_stages_may_not_be_there_yet(small):
+    """As in the repository that a class forks, which ends with the stage that it is to write."""
+    for slug in ("s03_c", "s04_d"):
+        (small / f"{slug}.py").unlink()
+    replace(small, "s01_a", "JJ = 10", "JJ = 100")
+    assert slugs(carry("s01", folder=small)) == ["s02_b"]
 
 
 def test_from_the_command_line(course):

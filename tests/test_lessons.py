@@ -76,6 +76,7 @@ def imported(known):
 def test_the_words_of_an_entry_are_filled_in(known):
     assert all([known.title, known.question.endswith("?"), known.flaw, known.tier])
     assert known.minutes > 0
+    assert known.points > 0
 
 
 # Names
@@ -133,7 +134,7 @@ def test_a_lesson_knows_its_number_file_and_command():
 
 def entry(slug, **more):
     given = {"slug": slug, "title": "T", "question": "Q?", "flaw": "F"}
-    given |= {"touches": [], "minutes": 1, "tier": "I"} | more
+    given |= {"touches": [], "minutes": 1, "points": 1, "tier": "I"} | more
     return "[[lesson]]\n" + "".join(f"{key} = {value!r}\n" for key, value in given.items())
 
 

@@ -123,10 +123,18 @@ def _opened(first: Lesson, base: str, earlier: Journal | None) -> Journal:
 def _cascade(first: Lesson, journal: Journal) -> Carried:
     """Bring each stage into step with the one it builds on, in the order of the course."""
     _refuse_markers(first)
-    changed = [heir for heir in lessons.heirs(first)[1:] if _bring(heir, journal)]
+    changed = [heir for heir in _later(first) if _bring(heir, journal)]
     journal.clash = None
     journal.save()
     return Carried(first, tuple(changed))
+
+
+def _later(first: Lesson) -> list[Lesson]:
+    """List what builds on a stage, up to the last that is there: a class may have but a part."""
+    later = list(lessons.heirs(first)[1:])
+    while later and not later[-1].path.exists():
+        later.pop()
+    return later
 
 
 def _bring(child: Lesson, journal: Journal) -> bool:
