@@ -545,7 +545,7 @@ def uploads(request: Request) -> Response:
     rows = ""
     for file in sorted(UPLOADS.glob("[0-9a-f]*/content"), key=os.path.getmtime, reverse=True):
         name, size = file.with_name("name").read_bytes().decode(), file.stat().st_size
-        link = f'<a href="/uploads/{file.parent.name}">{escape(name)}</a>'
+        link = f'<a href="uploads/{file.parent.name}">{escape(name)}</a>'
         rows += f"<li>{link} {size:,} bytes</li>\n"
     form = page("upload.html")
     return replace(form, body=form.body.replace(b"<!-- what is kept -->\n", rows.encode()))

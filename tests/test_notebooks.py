@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +16,12 @@ from workbench.lessons import STAGES, lessons
 NOTEBOOKS = STAGES.parent / "notebooks"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 AT_ONCE = 3  # kernels, each with the servers that it starts
+PYODIDE = """
+import sys
+sys.platform = "emscripten"
+sys.modules["psutil"] = None  # what must be compiled is not there
+from workbench.notebook import *
+"""
 
 
 def read(known):
@@ -80,6 +89,15 @@ def test_a_notebook_has_the_shape_of_a_lesson(known):
     for cell in code(notebook):
         lines = [line for line in source(cell).splitlines() if line.strip()]
         assert len(lines) <= 6 or lines[0].startswith("%%mine"), f"{cell['id']} is too long"
+
+
+def test_in_pyodide_a_notebook_says_in_one_line_where_it_can_be_opened(tmp_path):
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path), "PYTHONUTF8": "1"}
+    line = [sys.executable, "-m", "IPython", "--colors=NoColor", "-c", PYODIDE]
+    ended = subprocess.run(line, cwd=NOTEBOOKS, env=environment, capture_output=True, text=True)
+    said = (ended.stdout + ended.stderr).splitlines()
+    assert len(said) == 1
+    assert re.match("Pyodide has no processes and no sockets.*JupyterLab", said[0])
 
 
 @pytest.mark.timeout(600)

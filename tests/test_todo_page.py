@@ -1,12 +1,11 @@
 """The to-do page in a browser: by mouse, by keyboard alone, and when something goes wrong."""
 
 import pytest
-from browser import browser, needs_browser
+from browser import WITHIN, complaints, needs_browser
 
 from workbench.launch import launch
 from workbench.lessons import heirs
 
-WITHIN = 60_000  # milliseconds for whatever must happen
 CHANGES = {"PUT", "PATCH", "DELETE"}
 NAMES = "boxes => boxes.map(box => box.labels[0].innerText.trim())"
 
@@ -18,22 +17,6 @@ def server(request, tmp_path):
     """A stage with a list of its own, which leaves it to the browser to end a conversation."""
     with launch(request.param, DATABASE=tmp_path / "todos.db", IDLE_SECONDS=60) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """One browser for all."""
-    with browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def expect():
-    """Playwright's way to look again until something is so."""
-    from playwright.sync_api import expect
-
-    expect.set_options(timeout=WITHIN)
-    return expect
 
 
 @pytest.fixture
@@ -269,14 +252,6 @@ def test_axe_has_nothing_to_complain_of(page, add, expect, scheme):
     button(page, "Save").click()
     expect(page.get_by_role("alert")).to_contain_text("needed a text")
     assert complaints(page) == []
-
-
-def complaints(page):
-    """What axe finds in a page against the rules of accessibility, and where."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    violations = Axe().run(page).response["violations"]
-    return [(rule["help"], [node["html"] for node in rule["nodes"]]) for rule in violations]
 
 
 def test_the_page_asks_nobody_but_its_server(server, page, expect):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from rich.text import Text
 
@@ -22,6 +23,7 @@ SHOWN_TEXT = 1200  # bytes of a body
 SHOWN_HEX = 128  # bytes of a body that is not text
 SHOWN_MESSAGES = 8  # of one direction
 CARET_WIDTH = 96  # columns of the line that a caret points into
+NEAR = 4096  # bytes before and behind it that are looked at: there may be any number of lines
 STYLES = {  # kind: in a terminal, in HTML
     "start": ("bold", "font-weight:bold"),
     "head": ("", ""),
@@ -75,8 +77,9 @@ def caret(data: bytes, offset: int) -> str:
     An offset at or past the end points behind the last byte.
     """
     offset = min(offset, len(data))
-    lines = list(_lines(data)) or [b""]
-    starts = [sum(map(len, lines[:index])) for index in range(len(lines))]
+    first = max(offset - NEAR, 0)
+    lines = list(_lines(data[first : offset + NEAR])) or [b""]
+    starts = list(accumulate(map(len, lines[:-1]), initial=first))
     at = max(index for index, start in enumerate(starts) if start <= offset)
     pointed, pointer = _pointed(lines[at], offset - starts[at])
     around = [visible(line)[:CARET_WIDTH] for line in lines[max(at - 2, 0) : at + 2]]
