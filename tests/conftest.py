@@ -5,6 +5,8 @@ import signal
 from typing import NamedTuple
 
 import pytest
+from browser import chromium, expect  # noqa: F401 - fixtures
+from chance import CHANCE
 from promises import (
     IMPATIENCE,
     PATIENCE,
@@ -20,8 +22,9 @@ from workbench.lessons import Lesson, before, lesson
 from workbench.saboteurs import Saboteur, saboteurs
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Hear Ctrl-C again: what a shell starts in the background ignores it, its children too."""
+    CHANCE.seed(config.getoption("seed"))
     for name, action in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
@@ -43,6 +46,12 @@ def pytest_addoption(parser):
         "--command",
         metavar="LINE",
         help="judge an implementation in any language: --command='cargo run --bin {stage}'",
+    )
+    group.addoption(
+        "--under", metavar="LINE", help="start each program by another: --under='strace -f -o log'"
+    )
+    group.addoption(
+        "--seed", metavar="NUMBER", type=int, default=0, help="of what visitors choose at random"
     )
 
 
@@ -93,13 +102,20 @@ def failing(case, label, mark, reason):
     return pytest.param(case, id=label, marks=[mark, xfail])
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Let each test's visitors choose the same things again, alone or among others."""
+    CHANCE.seed(f"{item.config.getoption('seed')} {item.nodeid}")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def belongings(tmp_path_factory):
-    """What a stage keeps by default lies in a folder of the tests, and not beside the stages."""
+    """What a stage or a check keeps lies in a folder of the tests, and not beside the stages."""
     folder = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UPLOADS", str(folder / "uploads"))
         patch.setenv("DATABASE", str(folder / "todos.db"))
+        patch.setenv("WORKBENCH_MINE", str(folder / "mine"))
         yield
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import psutil
 
 from workbench.launch import Server
@@ -21,13 +24,25 @@ def family(server: Server) -> list[psutil.Process]:
     return [program, *program.children(recursive=True)]
 
 
+def listens(server: Server) -> bool:
+    """Tell whether the program itself, or a child of it, listens on the port that it names."""
+    with contextlib.suppress(Mistake, psutil.Error):  # it may just have ended
+        return psutil.CONN_LISTEN in _states(server)
+    return False
+
+
 def accepted(server: Server) -> int:
     """Count the connections that the program itself holds on its port, as the system sees it."""
-    return sum(
-        connection.status in INSIDE and connection.laddr.port == server.port
-        for process in family(server)
-        for connection in process.net_connections("tcp")
-    )
+    return sum(state in INSIDE for state in _states(server))
+
+
+def _states(server: Server) -> Iterator[str]:
+    """Yield the state of each socket that the program holds on its port."""
+    for process in family(server):
+        with contextlib.suppress(psutil.AccessDenied):  # a keeper around it lets nobody look
+            for connection in process.net_connections("tcp"):
+                if connection.laddr.port == server.port:
+                    yield connection.status
 
 
 def threads(server: Server) -> int:

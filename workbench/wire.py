@@ -28,7 +28,7 @@ __all__ = ["Address", "Answer", "Ending", "Exchange", "Moments", "NoAnswer", "Vi
 __all__ += ["caret", "request", "say"]
 
 Address = tuple[str, int]
-Ending = Literal["closed", "reset", "open", "timeout", "refused"]
+Ending = Literal["closed", "reset", "open", "timeout", "refused", "flood"]
 
 ENDINGS: dict[Ending, str] = {
     "closed": "the server closed the connection",
@@ -36,7 +36,9 @@ ENDINGS: dict[Ending, str] = {
     "open": "the connection is still open",
     "timeout": "nothing more came within the time allowed",
     "refused": "the connection was refused: nobody listens there",
+    "flood": "more came than anybody would read",
 }
+FLOOD = 2**27  # bytes of one reading: a server without end must not use up the machine
 SHOWN_COMMAND = 600  # characters of the curl line
 BEGUN = {0, errno.EINPROGRESS, errno.EWOULDBLOCK}  # what a connection that is being made returns
 LINGER = "hh" if os.name == "nt" else "ii"
@@ -241,7 +243,7 @@ class Visitor:
         now = perf_counter()
         first = now if self._moments.first_byte is None else self._moments.first_byte
         self._moments = replace(self._moments, first_byte=first, last_byte=now)
-        return None
+        return "flood" if len(self._reader.received) - self._heard > FLOOD else None
 
     def _report(self, answers: int | None, ending: Ending) -> Exchange:
         """Make the record of what is new since the last one."""

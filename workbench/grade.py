@@ -1,0 +1,530 @@
+"""Grading a fork: marks that come from the suite of this checkout, and cannot be forged.
+
+From the fork come the files of its stages and `static/`, nothing else. They are copied, and run as
+children of a judge (pytest, with the suite that lies here) in a cell, see `cell.py`. Marks are
+given by the manifest: what did not report earns nothing. What the grader could not find out is an
+error, and no mark at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import json
+import os
+import secrets
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from workbench import graded, manifest
+from workbench.cell import Cell, cell, environment, own, renew, workplace
+from workbench.heard import UNENDED, entries, understood
+from workbench.launch import UNDERTAKER, _descendants
+from workbench.lessons import STAGES, Lesson, Mistake, lesson
+from workbench.manifest import Marks
+from workbench.mine import ROOT, Stage, write
+
+SCHEMA = "web-server-from-a-raw-socket/grade/v1"
+RESULT = "grade.json"
+SENTENCE_SECONDS = 60  # where the sentence sets itself no other
+STAGE_SECONDS = 420
+FORK_SECONDS = 3600
+MEBIBYTE = 2**20
+FILES, FILE, ALL = 200, 4 * MEBIBYTE, 32 * MEBIBYTE  # of static/: how many, and bytes
+SOURCE = MEBIBYTE  # bytes of a stage
+REASON = 4000  # characters of a failure
+WORDS = 2000  # characters of a judge's last words
+ROOM = 64 * MEBIBYTE  # bytes on the disk without which nothing can be found out
+NAMES, DEEP = 1000, 10  # of a fork's folder: how many are looked at, and how deep
+ENDS_WITHIN = 10  # seconds for a judge that is told to end
+PLUGINS = ("no:cacheprovider", "pytest_timeout", "pytest_reportlog.plugin", graded.__name__)
+
+ENDED = None, 2, 3  # statuses of a judge that was killed, interrupted, or fell over a sentence
+
+Parts = tuple[str, ...]
+State = Literal["waiting", "graded", "missing", "error"]
+Outcome = Literal["holds", "broken", "not reached", "not reported", "skipped"]
+OUTCOMES: dict[str, Outcome] = {
+    "yes": "holds",
+    "no": "broken",
+    "not reached": "not reached",
+    "skipped": "skipped",
+}
+
+
+class NoIsolation(Mistake):
+    """Isolation was required, and a wall does not stand; the text says which, and why."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A sentence, its weight, what came of it, and the reason where it does not hold."""
+
+    id: str
+    sentence: str
+    weight: int
+    outcome: Outcome = "not reported"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StageGrade:
+    """What a stage has earned, and by what."""
+
+    slug: str
+    of: int
+    checks: tuple[Check, ...]
+    state: State = "waiting"
+    note: str = ""
+    seconds: float = 0.0
+
+    @property
+    def lesson(self) -> Lesson:
+        """The stage."""
+        return lesson(self.slug)
+
+    @property
+    def points(self) -> int | None:
+        """The mark, a whole number; None if the grader could not find it out, or has not yet.
+
+        All points are given only when all sentences hold that could be said on this machine, and
+        none where the first, that it listens, does not.
+        """
+        if self.state in ("waiting", "error"):
+            return None
+        said = [check for check in self.checks if check.outcome != "skipped"]
+        held = sum(check.weight for check in said if check.outcome == "holds")
+        full = sum(check.weight for check in said)
+        if self.state == "missing" or not said or said[0].outcome != "holds":
+            return 0
+        return self.of if held == full else min(self.of - 1, self.of * held // full)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many sentences hold, of how many that were to be said."""
+        said = [check for check in self.checks if check.outcome != "skipped"]
+        return sum(check.outcome == "holds" for check in said), len(said)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """All that a grader found out about a fork."""
+
+    fork: str
+    revision: str
+    suite: str
+    seed: int
+    layers: tuple[dict[str, Any], ...]
+    stages: tuple[StageGrade, ...]
+    notes: tuple[str, ...] = ()
+    error: str = ""
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    finished: str = ""
+
+    @property
+    def points(self) -> int | None:
+        """The mark; None if that of any stage is not known."""
+        marks = [stage.points for stage in self.stages]
+        return None if self.error or None in marks else sum(mark or 0 for mark in marks)
+
+    @property
+    def of(self) -> int:
+        """The points that there are."""
+        return sum(stage.of for stage in self.stages)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return what stands in the result file: all of it, and the marks that follow from it."""
+        stages = [asdict(stage) | {"points": stage.points} for stage in self.stages]
+        found = asdict(self) | {"stages": stages, "points": self.points, "of": self.of}
+        return {"schema": SCHEMA} | found
+
+    @classmethod
+    def read(cls, file: Path) -> Grade:
+        """Read a result file. Raises Mistake for one that cannot be understood."""
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if found.pop("schema") != SCHEMA:
+                raise ValueError("of another kind")
+            found = {name: found[name] for name in cls.__dataclass_fields__}
+            stages = tuple(_stage(entry) for entry in found.pop("stages"))
+            return cls(**found | {"stages": stages, "layers": tuple(found["layers"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Mistake(f"cannot go on from {file}, {error}: grade without --resume") from error
+
+
+def _stage(entry: dict[str, Any]) -> StageGrade:
+    """Read what a result file says of a stage."""
+    entry = {name: entry[name] for name in StageGrade.__dataclass_fields__}
+    return StageGrade(**entry | {"checks": tuple(Check(**check) for check in entry["checks"])})
+
+
+Heard = Callable[[Grade, str], object]
+
+
+def grade(
+    fork: Path,
+    to: Path,
+    *,
+    stages: Sequence[Stage] = (),
+    name: str = "",
+    revision: str = "",
+    seed: int | None = None,
+    resume: bool = False,
+    require_isolation: bool = False,
+    heard: Heard = lambda _grade, _what: None,
+) -> Grade:
+    """Grade a fork's folder, and keep the result in the folder `to` as `grade.json`.
+
+    All stages of the course are graded unless some are named. The file is valid at every moment;
+    with `resume`, what it has already is not graded again. `heard` is called with each step. Raises
+    Mistake for a folder that is not there, NoIsolation if it is required and a wall is missing.
+    """
+    if not fork.is_dir():
+        raise Mistake(f"needed a fork's folder, and {fork} is none")
+    walls = cell()
+    if require_isolation and walls.missing:
+        lacking = "; ".join(f"{layer.name}: {layer.detail}" for layer in walls.missing)
+        raise NoIsolation(f"isolation was required, and these walls do not stand: {lacking}")
+    to.mkdir(parents=True, exist_ok=True)
+    layers = tuple(asdict(layer) for layer in walls.layers)
+    wanted = _wanted(stages)
+    fresh = Grade(
+        quoted(name or fork.resolve().name),
+        revision,
+        manifest.suite(),
+        secrets.randbelow(2**31) if seed is None else seed,
+        layers,
+        tuple(_unsaid(marks) for marks in wanted),
+    )
+    grading = Grading(_resumed(fresh, to / RESULT) if resume else fresh, to / RESULT, heard)
+    grading.run(fork, walls)
+    return grading.grade
+
+
+def _wanted(stages: Sequence[Stage]) -> tuple[Marks, ...]:
+    """Choose from the manifest. Raises UnknownStage."""
+    slugs = {lesson(stage).slug for stage in stages}
+    return tuple(marks for marks in manifest.manifest() if not slugs or marks.slug in slugs)
+
+
+def _unsaid(marks: Marks) -> StageGrade:
+    """Return a stage of which nothing is known yet."""
+    return StageGrade(
+        marks.slug, marks.points, tuple(Check(**vars(check)) for check in marks.checks)
+    )
+
+
+def _resumed(fresh: Grade, file: Path) -> Grade:
+    """Take over what an earlier grader of the same suite has found out. Raises Mistake."""
+    if not file.exists():
+        return fresh
+    old = Grade.read(file)
+    if (old.suite, old.revision) != (fresh.suite, fresh.revision):
+        return fresh
+    known = {stage.slug: stage for stage in old.stages if stage.state in ("graded", "missing")}
+    stages = tuple(known.get(stage.slug, stage) for stage in fresh.stages)
+    return replace(fresh, seed=old.seed, stages=stages, started=old.started)
+
+
+class Grading:
+    """A grade that grows, check by check, and is on disk at every moment."""
+
+    def __init__(self, grade: Grade, file: Path, heard: Heard) -> None:
+        self.grade, self.file, self.heard = grade, file, heard
+
+    def keep(self, what: str = "", **changes: object) -> None:
+        """Take over changes, write the file anew, and tell of it."""
+        self.grade = replace(self.grade, **changes)  # type: ignore[arg-type]
+        write(self.file, json.dumps(self.grade.asdict(), ensure_ascii=False).encode())
+        self.heard(self.grade, what)
+
+    def keep_stage(self, stage: StageGrade, what: str = "") -> None:
+        """Take over what is known of a stage."""
+        stages = [stage if old.slug == stage.slug else old for old in self.grade.stages]
+        self.keep(what, stages=tuple(stages))
+
+    def run(self, fork: Path, walls: Cell) -> None:
+        """Grade what is not graded yet; a fault of our own is an error, and no mark."""
+        self.keep()
+        deadline = time.monotonic() + FORK_SECONDS
+        try:
+            with workplace() as work:
+                self.keep(notes=tuple(collected(fork, work / "fork", self.grade.stages)))
+                left = [stage for stage in self.grade.stages if stage.points is None]
+                for others, stage in zip(range(len(left))[::-1], left, strict=True):
+                    share = (deadline - time.monotonic()) / (others + 1)
+                    self.judge(stage, fork, Judge(work, walls, self.grade.seed), share)
+        except Exception as error:  # whatever it was, the fork is not to blame
+            self.keep(error=quoted(f"the grader itself failed: {error!r}"))
+        self.keep(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def judge(self, stage: StageGrade, fork: Path, judge: Judge, seconds: float) -> None:
+        """Have the sentences of a stage said, and take over each as it comes."""
+        if not (judge.work / "fork" / "stages" / f"{stage.slug}.py").exists():
+            self.keep_stage(replace(stage, state="missing", note=_nearly(stage, fork)))
+            return
+        began = time.monotonic()
+        places = {check.id: place for place, check in enumerate(stage.checks)}
+        checks = list(stage.checks)
+        for said in judge.said(stage, min(STAGE_SECONDS, seconds)):
+            place = places[said.id]
+            checks[place] = replace(checks[place], outcome=said.outcome, reason=said.reason)
+            stage = replace(stage, checks=tuple(checks), seconds=time.monotonic() - began)
+            self.keep_stage(stage, said.sentence)
+        stage = replace(stage, seconds=round(time.monotonic() - began, 1))
+        self.keep_stage(replace(stage, state=judge.state, note=judge.note))
+
+
+class Judge:
+    """pytest in a cell, which says the sentences of one stage.
+
+    One that is ended in the middle of a sentence is followed by another, which says it once more
+    and goes on: so the machine's bad luck costs nothing, and who can end a judge earns nothing.
+    """
+
+    def __init__(self, work: Path, walls: Cell, seed: int) -> None:
+        self.work, self.walls, self.seed = work, walls, seed
+        self.state: State = "graded"
+        self.note = ""
+        self.over = False
+
+    def said(self, stage: StageGrade, seconds: float) -> Iterator[Check]:
+        """Yield each sentence of a stage with what came of it, for so many seconds at most."""
+        until, suspect = time.monotonic() + seconds, ""
+        first, left = stage.checks[0], {check.id: check for check in stage.checks}
+        while left and not self.over:
+            asked = {first.id: first} | left
+            for check in self.heard(list(asked.values()), until):
+                left.pop(check.id, None)
+                yield check
+            guilty, suspect = suspect, next(iter(left), "")
+            if left and suspect == guilty and not self.over:
+                reason = "the judge was ended when it was said, and when it was said again"
+                yield replace(left.pop(suspect), reason=reason)
+                self.over = suspect == first.id
+
+    def heard(self, checks: list[Check], until: float) -> Iterator[Check]:
+        """Have sentences said by a judge of their own, and yield each; it may not come to all."""
+        renew(self.work)
+        own(self.work, self.walls.user())
+        roomy(self.work)
+        begun, status, known = False, None, {check.id: check for check in checks}
+        with self.running(checks) as (process, report):
+            bell = threading.Timer(max(0, until - time.monotonic()), _end, [process])
+            bell.start()
+            for entry in report:
+                begun = begun or entry["$report_type"] == "CollectReport"
+                status = entry.get("exitstatus", status)
+                for name, said in understood(entry):
+                    check = known.get(name.removeprefix("tests/"))
+                    if check and said.reason != UNENDED:
+                        reason = quoted(said.reason)
+                        yield replace(check, outcome=OUTCOMES[said.state], reason=reason)
+            bell.cancel()
+        roomy(self.work)
+        self.conclude(begun, status, time.monotonic() >= until)
+
+    def conclude(self, begun: bool, status: int | None, late: bool) -> None:
+        """Say why not all was said, if so: a fault of the grader's own is an error."""
+        self.over = True
+        if status in (0, 1):
+            return
+        if late:
+            self.note = "its time was over before all sentences were said"
+        elif begun and status in ENDED:
+            self.note = "the judge was ended in the middle of a sentence"
+            self.over = False
+        else:
+            self.state = "error"
+            last = self.words.read_text(encoding="utf-8", errors="replace")[-WORDS:]
+            self.note = f"the sentences could not be said: {quoted(last)}"
+
+    @property
+    def words(self) -> Path:
+        """Where the judge's own words go."""
+        return self.work / "words.txt"
+
+    def command(self, checks: list[Check], report: str) -> list[str]:
+        """Write the command line for pytest, behind what stands around it."""
+        options = ["--override-ini=addopts=", f"--override-ini=timeout={SENTENCE_SECONDS}"]
+        options += [f"--stages={self.work / 'fork' / 'stages'}", f"--report-log={report}"]
+        options += [f"--basetemp={self.work / 'scratch' / 'tmp' / 'pytest'}"]
+        options += [f"-p{plugin}" for plugin in PLUGINS]
+        if under := self.walls.around_program(self.work):
+            options += [f"--under={shlex.join(under)}"]
+        tests = [str(ROOT / "tests" / check.id) for check in checks]
+        python = [sys.executable, "-I", "-B", "-m", "pytest"]  # -B: no code where others may write
+        return [*self.walls.around_judge(self.work), *python, *options, *tests]
+
+    @contextlib.contextmanager
+    def running(
+        self, checks: list[Check]
+    ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[dict[str, Any]]]]:
+        """Run a judge, and leave nothing of it behind: neither now nor if we die.
+
+        It reports by a pipe, which has no name for a program of the fork to write to.
+        """
+        seed = {"PYTEST_ADDOPTS": f"--seed={self.seed}"}  # not in the command, for all to read
+        with (
+            self.words.open("wb") as output,
+            Channel(self.work, self.walls.user()) as channel,
+            subprocess.Popen(  # noqa: S603 - our own suite
+                self.command(checks, channel.name),
+                cwd=ROOT,
+                env=environment(self.work) | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | seed,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=channel.numbers,
+            ) as process,
+        ):
+            UNDERTAKER.watch(process.pid)
+            try:
+                yield process, channel.entries(process)
+            finally:
+                _end(process)
+                UNDERTAKER.forget(process.pid)
+
+
+class Channel:
+    """How a judge reports: by a pipe, which no program of the fork has; on Windows, by a file."""
+
+    def __init__(self, work: Path, user: int | None) -> None:
+        self.file, self.numbers = work / "report", tuple[int, ...]()
+        self.name, self.ends = str(self.file), contextlib.ExitStack()
+        if sys.platform == "win32":
+            self.file.write_bytes(b"")
+            return
+        reading, writing = os.pipe()
+        self.lines = self.ends.enter_context(os.fdopen(reading, encoding="utf-8"))
+        self.writer = self.ends.enter_context(os.fdopen(writing, "wb"))
+        self.numbers, self.name = (writing,), f"/dev/fd/{writing}"
+        if user is not None:
+            os.fchown(writing, user, user)
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ends.close()
+
+    def entries(self, process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield each entry of the report as it comes; the last line may have been cut off."""
+        if not self.numbers:
+            yield from entries(self.file, process)
+            return
+        self.writer.close()  # it is the judge's alone now, and ends with it
+        yield from (json.loads(line) for line in self.lines if line.endswith("\n"))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a judge; what stands around it ends all that it has started, unless it was stopped."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(ENDS_WITHIN)
+        return
+    for one in _descendants(process.pid):
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    process.kill()
+
+
+def roomy(work: Path) -> None:
+    """Raise OSError where there is no room to find anything out."""
+    if (free := shutil.disk_usage(work).free) < ROOM:
+        raise OSError(errno.ENOSPC, f"{work} has {free:,} bytes left, and needs {ROOM:,}")
+
+
+def collected(fork: Path, to: Path, stages: Sequence[StageGrade]) -> Iterator[str]:
+    """Copy the files of stages and `static/` of a fork; yield a note for each that was not taken.
+
+    Links are not followed, and nothing but regular files is opened.
+    """
+    for stage in stages:
+        name = f"{stage.slug}.py"
+        if reason := taken(fork, ("stages", name), to / "stages" / name, SOURCE):
+            yield f"stages/{name} was not taken: {reason}"
+    shutil.copy(STAGES / "__init__.py", to / "stages")
+    count, room = 0, ALL
+    for parts, entry in _entries(fork, ("static",)):
+        count, place = count + 1, quoted("/".join(parts))
+        if count > FILES or entry.st_size > room:
+            yield f"{place} and what comes behind it was not taken: static/ is too large"
+            return
+        if stat.S_ISDIR(entry.st_mode):
+            continue
+        target = to.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if reason := taken(fork, parts, target, FILE):
+            yield f"{place} was not taken: {reason}"
+        else:
+            room -= entry.st_size
+
+
+def _entries(fork: Path, parts: Parts) -> Iterator[tuple[Parts, os.stat_result]]:
+    """Yield the names below a folder, in order, but not many too many; links are not followed."""
+    folder = fork.joinpath(*parts)
+    if folder.is_symlink() or not folder.is_dir() or len(parts) > DEEP:
+        return
+    for entry in sorted(islice(os.scandir(folder), NAMES), key=lambda entry: entry.name):
+        yield (*parts, entry.name), entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(fork, (*parts, entry.name))
+
+
+def taken(fork: Path, parts: Sequence[str], to: Path, most: int) -> str:
+    """Copy one file of a fork; return why not, if not. One that is not there needs no reason."""
+    for depth in range(1, len(parts)):
+        if fork.joinpath(*parts[:depth]).is_symlink():
+            return "its folder is a link"
+    try:
+        if not stat.S_ISREG(fork.joinpath(*parts).lstat().st_mode):
+            return "it is no regular file"
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        flags |= getattr(os, "O_BINARY", 0)
+        with open(os.open(fork.joinpath(*parts), flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):  # it was another one a moment ago
+                return "it is no regular file"
+            if found.st_size > most:
+                return f"it has {found.st_size:,} bytes, and may have {most:,}"
+            to.write_bytes(file.read(most))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return quoted(getattr(error, "strerror", None) or str(error))
+    return ""
+
+
+def _nearly(stage: StageGrade, fork: Path) -> str:
+    """Say that a file is not there, and which one has nearly its name."""
+    wanted = f"{stage.slug}.py"
+    with contextlib.suppress(OSError):
+        others = [entry.name for entry in islice(os.scandir(fork / "stages"), NAMES)]
+        for close in difflib.get_close_matches(wanted, others, n=1, cutoff=0.7):
+            if close != wanted:
+                return f"needed stages/{wanted}, and there is stages/{quoted(close)}"
+    return f"needed a file stages/{wanted} that could be taken, found none"
+
+
+def quoted(text: str) -> str:
+    """Make a fork's text harmless: no control character but line feeds, and shortened."""
+    plain = "".join(
+        char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
+    )
+    return plain if len(plain) <= REASON else plain[:REASON] + f"\n... {len(plain) - REASON} more"
