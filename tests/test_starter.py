@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 
 from workbench import check as checking
 from workbench.__main__ import app
+from workbench.heard import UNENDED, asked, sentences, understood
 from workbench.lessons import Mistake, UnknownStage, before, lesson, lessons
-from workbench.mine import practise
+from workbench.lessons import pieces as pieces_of
+from workbench.mine import ROOT, practise
 from workbench.starter import starter
 
 SAMPLE = ("s04", "s08", "s12")
@@ -111,7 +113,7 @@ def test_with_the_definitions_put_back_it_is_the_stage_to_the_byte(made, short, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_MINE", str(tmp_path))
         names = dict.fromkeys(name.partition(".")[0] for name in made(short).blank[known.slug])
-        pieces = checking.lessons.pieces(text(known.path))
+        pieces = pieces_of(text(known.path))
         practise(short, "\n\n".join(pieces[name] for name in names))
     assert (tmp_path / "stages" / name).read_bytes() == known.path.read_bytes()
 
@@ -229,7 +231,7 @@ def test_the_notebook_says_what_is_blank_and_keeps_its_exercises(made):
     assert 'raise NotImplementedError("a handler that fails costs its visitor a 500")' in whole
     assert not any(cell.get("outputs") for cell in cells)
     earlier = made("s05").folder / "notebooks" / "s04_parse_request.ipynb"
-    assert earlier.read_bytes() == (checking.ROOT / "notebooks" / earlier.name).read_bytes()
+    assert earlier.read_bytes() == (ROOT / "notebooks" / earlier.name).read_bytes()
 
 
 # It works
@@ -237,7 +239,7 @@ def test_the_notebook_says_what_is_blank_and_keeps_its_exercises(made):
 
 def own_sentences(known):
     """The sentences that a stage makes true, as pytest is told of them."""
-    for path in checking.sentences():
+    for path in sentences():
         for node in ast.parse(text(path)).body:
             for call in getattr(node, "decorator_list", ()):
                 if isinstance(call, ast.Call) and ast.unparse(call.func) == "since":
@@ -257,15 +259,32 @@ def test_it_fails_each_sentence_of_its_own_stage_and_in_time(made, short, tmp_pa
     line += [f"-p{plugin}" for plugin in checking.PLUGINS[:-1]]
     report.touch()
     words = tmp_path / "words"
-    with words.open("wb") as log, checking._asked([*line, *own_sentences(known)], log) as process:
+    with words.open("wb") as log, asked([*line, *own_sentences(known)], log) as process:
         assert process.wait(540) == 1, text(words)
     entries = [json.loads(entry) for entry in text(report).splitlines()]
-    heard = [sentence for entry in entries for _, sentence in checking._understood(entry)]
-    said = [sentence for sentence in heard if sentence.reason != checking.UNENDED]
+    told = [sentence for entry in entries for _, sentence in understood(entry)]
+    said = [sentence for sentence in told if sentence.reason != UNENDED]
     assert len(said) >= 2
     assert {sentence.text for sentence in said if sentence.state == "yes"} <= HOLDS
     wrong = [sentence.reason for sentence in said if NO_START.search(sentence.reason)]
     assert not wrong, "\n\n".join(wrong)
+
+
+def test_a_course_that_is_told_grades_each_push(tmp_path):
+    commit = "0123456789" * 4
+    starter(["s01"], tmp_path / "graded", f"ada/course@{commit}")
+    workflow = text(tmp_path / "graded" / ".github" / "workflows" / "grade.yml")
+    assert 'COURSE_REPOSITORY: "ada/course"' in workflow
+    assert f'COURSE_REF: "{commit}"' in workflow
+    starter(["s01"], tmp_path / "not graded")
+    assert not (tmp_path / "not graded" / ".github").exists()
+
+
+@pytest.mark.parametrize("course", ["ada/course", "course@" + "0" * 40, "ada/course@main"])
+def test_a_course_that_is_not_at_a_commit_is_refused(tmp_path, course):
+    with pytest.raises(Mistake, match="needed --course OWNER/NAME@COMMIT"):
+        starter(["s01"], tmp_path / "starter", course)
+    assert not (tmp_path / "starter").exists()
 
 
 def test_it_says_what_is_not_written(made):
@@ -293,7 +312,7 @@ def test_what_is_written_in_one_stage_is_carried_to_those_that_do_not_change_it(
     written = {"hello", "route", "build_response"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_MINE", str(folder))
-        pieces = checking.lessons.pieces(text(lesson("s05").path))
+        pieces = pieces_of(text(lesson("s05").path))
         practise("s05", "\n\n".join(pieces[name] for name in sorted(written)))
     line = [sys.executable, "-m", "workbench", "carry", "s05"]
     told = subprocess.run(line, cwd=folder, capture_output=True, text=True)

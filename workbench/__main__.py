@@ -35,9 +35,15 @@ Examples:
   python -m workbench diff s05 s06
   python -m workbench carry s02
   python -m workbench check s05
+  python -m workbench watch s05
+  python -m workbench hint s05
+  python -m workbench solution s05
   python -m workbench hunt s08
   python -m workbench starter s05 --to ../class
+  python -m workbench grade forks/* --stages s01-s09 --jobs 2
+  python -m workbench colab s05 --repository URL --to FILE
   python -m workbench bench s10 s11 s12
+  python -m workbench scope s06 s08
 """
 UNWRAPPED = "\b\n"  # click keeps the lines below as they are
 
@@ -267,6 +273,46 @@ def check(stage: Stage, file: OwnFile = None) -> None:
     raise typer.Exit(not verdict)
 
 
+@command("watch s05")
+def watch(stage: Stage, file: OwnFile = None) -> None:
+    """Check your copy at each save, until all sentences hold.
+
+    It is the file that check takes, with its pages. Enter then goes on to the next stage; q leaves.
+    """
+    from workbench import watch as watching
+
+    watching.watch(stage, file)
+
+
+@command("hint s05")
+def hint(stage: Stage) -> None:
+    """Give a hint on the sentence that the last check found broken.
+
+    There are three on each sentence, from a nudge to nearly the answer: ask again for the next.
+    """
+    from workbench import hints
+
+    show_in_terminal(hints.hint(stage))
+
+
+@command("solution s05")
+def solution(
+    stage: Stage,
+    file: OwnFile = None,
+    course: Annotated[
+        Path | None, typer.Option(help="A folder with the whole course, where this has a part.")
+    ] = None,
+) -> None:
+    """Show how the course has written a stage, once all of yours holds.
+
+    Your copy, or a --file, is compared with the stage's own text after a check that has passed. The
+    repository that a class forked has no solution: --course names one that does.
+    """
+    from workbench import solution as solving
+
+    show_in_terminal(solving.solution(stage, file, course=course))
+
+
 @command("hunt s08 --number 3")
 def hunt(
     stage: Stage,
@@ -301,6 +347,9 @@ def starter(
     to: Annotated[Path, typer.Option(help="A new or empty folder.", show_default=False)],
     stages: Annotated[list[str] | None, typer.Argument(metavar="STAGE")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All stages of the course.")] = False,
+    course: Annotated[
+        str, typer.Option(metavar="OWNER/NAME@COMMIT", help="Have it grade each push.")
+    ] = "",
 ) -> None:
     """Make the repository that a class forks, with what a stage teaches left to be written.
 
@@ -312,7 +361,69 @@ def starter(
 
     if bool(stages) == all_:
         raise Mistake("needed the names of stages, or --all")
-    typer.echo(starting.starter(stages or lessons(), to))
+    typer.echo(starting.starter(stages or lessons(), to, course))
+
+
+@command("grade forks/* --stages s01-s09 --jobs 2")
+def grade(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="FOLDER", help="Forks.")] = None,
+    forks: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="A list: name, folder or address, revision.")
+    ] = None,
+    stages: Annotated[str, typer.Option(help="Such as s05, s01,s05 or s01-s09.")] = "",
+    to: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("grades"),
+    jobs: Annotated[int, typer.Option(help="How many forks at once.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished forks.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Grade again what has a mark.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Of what is sent; else each its own.")] = None,
+    require_isolation: Annotated[
+        bool, typer.Option("--require-isolation", help="Give no mark where a wall is missing.")
+    ] = False,
+    dask: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Grade on the cluster of this scheduler.")
+    ] = "",
+) -> None:
+    """Grade forks with the suite of this checkout: a fork's own tests and settings are not read.
+
+    Each fork has a folder with grade.json, a page for the student and reports for other programs;
+    grades.csv and index.html beside them show the class. A fork with the same revision, suite and
+    stages as its last mark is not graded again. A list has a line for each fork: its name, a folder
+    or an address for git (https, ssh), and for git a branch, tag or full commit. The status is 1
+    unless every fork has a mark, however low.
+
+    With --dask, each worker needs this very checkout, and no folder of this machine.
+    """
+    from workbench import marking
+    from workbench.forks import Fork, chosen, listed
+
+    class_ = [*map(Fork.at, folders or ()), *(listed(forks) if forks else ())]
+    if not class_:
+        raise Mistake("needed the folder of a fork, or --forks with a list of them")
+    if jobs < 1:
+        raise Mistake(f"--jobs must be at least 1, not {jobs}")
+    terms = marking.Terms(chosen(stages), seed, require_isolation, resume, fresh)
+    try:
+        marks = marking.mark_class(class_, to, terms, jobs=jobs, dask=dask, console=Console())
+    except KeyboardInterrupt:
+        typer.echo("\nstopped: the same command with --resume goes on from here", err=True)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        raise Mistake(f"the results cannot be kept in {to}: {error}") from error
+    raise typer.Exit(len(marks.marked) < len(class_))
+
+
+@command("colab s05 --repository URL --to s05.ipynb")
+def colab(
+    stage: Stage,
+    repository: Annotated[
+        str, typer.Option(metavar="URL", help="What `git clone` takes.", show_default=False)
+    ],
+    to: Annotated[Path, typer.Option(help="A new file.", show_default=False)],
+) -> None:
+    """Write a lesson's notebook for Colab, where its first cell fetches the course."""
+    from workbench import colab as form
+
+    typer.echo(f"Open {form.colab(stage, repository, to)} in Colab, and run its first cell.")
 
 
 @command("bench s10 s11 s12 --save speed.svg")
@@ -351,6 +462,24 @@ def bench(
     if save:
         figures.save(save)
         typer.echo(f"drawn in {save}")
+
+
+@command("scope s06 s08")
+def scope(
+    stages: Annotated[list[str], typer.Argument(metavar="STAGE", show_default=False)],
+    port: Annotated[int, typer.Option(help="Where the page is; 0 for any free port.")] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the page's address.")
+    ] = False,
+    given: Settings = None,
+) -> None:
+    """Show running stages in a browser while a class uses them, until Ctrl-C.
+
+    The class visits the addresses that the page shows. Several stages stand side by side.
+    """
+    from workbench import scope as scoping
+
+    scoping.scope(stages, port=port, settings=settings(given), browser=not no_browser)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import ast
 import functools
 import io
 import json
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,16 +29,17 @@ from pathlib import Path
 from typing import Any
 
 from workbench import lessons
-from workbench.check import sentences
+from workbench.heard import sentences
 from workbench.lessons import Lesson, Mistake
 from workbench.mine import ROOT, Stage
 from workbench.saboteurs import saboteurs
 
+WORKFLOW = ROOT / ".github" / "workflows" / "grade.yml"
 TELLING = 25  # characters: a shorter line of a body gives nothing away
 WIDTH = 100  # characters in a line
 WHOLE = (
     *(".gitattributes", ".gitignore", "LICENSE", "constraints.txt", "pyproject.toml"),
-    *("stages/__*.py", "stages/lessons.toml", "static/**/*", "workbench/*.py"),
+    *(".binder/*", "stages/__*.py", "stages/lessons.toml", "static/**/*", "workbench/*.*"),
     *("tests/[!t]*.py", "tests/hints.toml"),
 )
 NEXT = """
@@ -105,19 +107,21 @@ class Starter:
         return "\n".join([head, *told]) + whole + "\n" + NEXT.format(short=self.first.short)
 
 
-def starter(stages: Iterable[Stage], folder: Path) -> Starter:
+def starter(stages: Iterable[Stage], folder: Path, course: str = "") -> Starter:
     """Make the repository for some stages in a new or empty folder, and say what is in it.
 
-    Raises UnknownStage, or Mistake for a folder that holds something, or for no stage at all.
+    Where the `course` is told, as OWNER/NAME@COMMIT, forks are graded by it at each push. Raises
+    UnknownStage, or Mistake for a folder that holds something, for no stage, or no such course.
     """
     chosen = sorted({lessons.lesson(stage) for stage in stages}, key=lambda known: known.number)
     if not chosen:
         raise Mistake("needed the names of stages, or --all")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise Mistake(f"needed a new or empty folder, and {folder} is there and holds something")
-    course = [known for known in lessons.lessons() if known.number <= chosen[-1].number]
-    blank = {known.slug: names for known in course if (names := _to_write(known, chosen))}
-    for name, text in _files(course, chosen[0], blank):
+    earlier = [known for known in lessons.lessons() if known.number <= chosen[-1].number]
+    blank = {known.slug: names for known in earlier if (names := _to_write(known, chosen))}
+    workflow = _workflow(course) if course else {}
+    for name, text in (*_files(earlier, chosen[0], blank), *workflow.items()):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(text)
@@ -146,6 +150,17 @@ def _files(
     known = lessons.lesson(next(iter(blank)))
     readme = README + ON * (tuple(blank) == tuple(known.slug for known in lessons.lessons()))
     yield "README.md", readme.format(blank=told, slug=known.slug, short=known.short).encode()
+
+
+def _workflow(course: str) -> dict[str, bytes]:
+    """Return the workflow that grades a fork, by a commit of the course. Raises Mistake."""
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})", course)
+    if not found:
+        raise Mistake(f"needed --course OWNER/NAME@COMMIT, a commit of 40 digits, got {course!r}")
+    text = WORKFLOW.read_text(encoding="utf-8")
+    for setting, value in zip(("COURSE_REPOSITORY", "COURSE_REF"), found.groups(), strict=True):
+        text = re.sub(rf'{setting}: "".*', f'{setting}: "{value}"', text)
+    return {_name(WORKFLOW): text.encode()}
 
 
 def _name(file: Path) -> str:
