@@ -88,7 +88,7 @@ class Program:
         texts = {"PORT": "0"} | {name: str(value) for name, value in settings.items()}
         title = self.lesson.slug
         server = Witness.latest = Witness.start(self.line, title=title, settings=texts, cwd=cwd)
-        if self.file and not listens(server):
+        if self.file and server.port and not listens(server):
             server.stop()
             pytest.fail(f"needed it to listen on port {server.port} itself, it does not", False)
         return server
@@ -118,7 +118,7 @@ class Program:
         return replace(self, argv=(sys.executable, "-m", name))
 
 
-def python_program(known: Lesson, file: Path, under: tuple[str, ...]) -> Program:
+def python_program(known: Lesson, file: Path, under: tuple[str, ...] = ()) -> Program:
     """A stage in Python, started as a user starts a file."""
     return Program(known, (sys.executable, str(file)), file, under)
 

@@ -11,7 +11,7 @@ from workbench.lessons import lessons, pieces
 
 PICTURES = {"s06": 4, "s07": 2, "s08": 6, "s09": 1, "s10": 2, "s11": 1, "s12": 2}  # at least
 PICTURES |= {"s13": 3, "s14": 3, "s15": 1, "s16": 3}
-QUICK = 11  # so far, half a minute is enough for a check to hear all sentences of a stage
+QUICK = 6  # so far, ten seconds is enough for a check to hear all sentences of a stage
 EXERCISES = os.environ.get("EXERCISES")  # "all" has the later stages checked too, for minutes each
 MARGIN = 40  # pixels of JupyterLab at the right of a cell
 

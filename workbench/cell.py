@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
+import marshal
 import os
+import py_compile
 import secrets
 import shutil
 import subprocess
@@ -99,7 +100,7 @@ class Cell:
         if self.has("network"):
             return _judge(work) + stranger
         plan = {"wrap": [], "instead": {}, "work": str(work), "trusted": True}
-        return stranger + (_keeper(work / "judge.json", plan) if self.has("limits") else [])
+        return stranger + (_keeper(work / "judge", plan) if self.has("limits") else [])
 
     def user(self) -> int | None:
         """Return the number of the user that a judge of this process is, if it is another one."""
@@ -113,13 +114,14 @@ class Cell:
         bounds = LIMITS | {"processes": LIMITS["tasks"] + (0 if self.has("user") else _tasks())}
         bounds["disk"] = min(LIMITS["disk"], shutil.disk_usage(work).free // 2)
         says = bounds | INSTEAD | {"wrap": wrap, "work": str(work), "trusted": False}
-        return _keeper(work / "plan.json", says)
+        return _keeper(work / "plan", says)
 
 
 def _keeper(file: Path, plan: dict[str, object]) -> list[str]:
-    """Write down a keeper's plan, and return its command."""
-    file.write_text(json.dumps(plan), encoding="utf-8")
-    return [str(PYTHON), "-I", "-S", str(KEEPER), str(file)]
+    """Write down a keeper's plan, and return its command; it is compiled once for all times."""
+    file.write_bytes(marshal.dumps(plan))
+    ready = py_compile.compile(str(KEEPER), str(file.with_name("keeper.pyc")), doraise=True)
+    return [str(PYTHON), "-I", "-S", str(ready), str(file)]
 
 
 def _tasks() -> int:
