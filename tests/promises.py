@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -54,6 +55,13 @@ class Witness(Server):
     def visit(self, timeout=None):
         return super().visit(timeout=timeout or self.patience)
 
+    def listens(self):
+        """Whether it listens itself; looked for again, as a list of sockets may miss one."""
+        deadline = time.monotonic() + self.patience
+        while not (found := listens(self)) and self.running and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return found
+
     def wait(self, timeout=None):
         timeout = timeout or self.patience
         try:
@@ -88,7 +96,7 @@ class Program:
         texts = {"PORT": "0"} | {name: str(value) for name, value in settings.items()}
         title = self.lesson.slug
         server = Witness.latest = Witness.start(self.line, title=title, settings=texts, cwd=cwd)
-        if self.file and server.port and not listens(server):
+        if self.file and server.port and not server.listens():
             server.stop()
             pytest.fail(f"needed it to listen on port {server.port} itself, it does not", False)
         return server

@@ -361,7 +361,7 @@ def test_a_class_has_its_solution_from_the_course(fork, ask):
     assert "hint 1 of 3: " in ask("hint", "s03")[1]
     file.write_text(text("s03") + "\n# my own way\n", encoding="utf-8")
     status, out = ask("check", "s03")
-    assert (status, out.splitlines()[-1]) == (0, "··✓  1 of 3 stages")
+    assert (status, out.splitlines()[-1]) == (0, "··✓  1 of 3 stages"), out
     status, out = ask("solution", "s03")
     assert status == 1
     assert out.splitlines() == [
