@@ -55,7 +55,7 @@ class Graders:
         if self.loses.get(place, 0) > 0:
             self.loses[place] -= 1
             raise Lost(f"{place} has ended it")
-        blank = map(grading._unsaid, grading._wanted(job.terms.stages))
+        blank = map(grading.unsaid, grading.wanted(job.terms.stages))
         stages = [
             {
                 **vars(stage),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-from workbench.grade import Grade, _unsaid
+from workbench.grade import Grade, unsaid
 from workbench.manifest import manifest
 from workbench.overview import overview
 
@@ -29,7 +29,7 @@ NASTY = [
 
 def stage(number, *outcomes, state="graded"):
     """A stage of the manifest; its sentences hold but the first of them, in the order given."""
-    blank = _unsaid(manifest()[number - 1])
+    blank = unsaid(manifest()[number - 1])
     rest = ["holds"] * (len(blank.checks) - len(outcomes))
     checks = zip(blank.checks, [*outcomes, *rest], strict=True)
     return replace(

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import jsonschema
 import junitparser
 import pytest
-from browser import browser, needs_browser
+from browser import complaints, needs_browser
 from markdown_it import MarkdownIt
 
 from workbench import reports
@@ -361,13 +361,12 @@ def test_the_schema_refuses(spoil):
 
 
 @pytest.fixture
-def shown(tmp_path):
+def shown(tmp_path, chromium):
     """A page in a browser that says everything at once; nothing runs in it or is asked for."""
     spoken = "\n".join(words[:2000] for words in HOSTILE.values())
     reports.write_all(grade(spoken), tmp_path)
     heard = []
-    with browser() as chromium:
-        page = chromium.new_page()
+    with chromium.new_page() as page:
         for event in ("console", "pageerror", "dialog", "request"):
             page.on(event, lambda what, event=event: heard.append((event, what)))
         page.goto((tmp_path / "index.html").as_uri())
@@ -378,23 +377,18 @@ def shown(tmp_path):
 @needs_browser
 @pytest.mark.timeout(300)
 def test_a_page_runs_nothing_and_is_fit_for_all(shown):
-    from axe_playwright_python.sync_playwright import Axe
-
     assert shown.evaluate("[document.scripts.length, document.images.length]") == [0, 0]
     assert shown.evaluate("getComputedStyle(document.querySelector('h2')).display") == "flex"
     for scheme in ("light", "dark"):
         shown.emulate_media(color_scheme=scheme)
-        violations = Axe().run(shown).response["violations"]
-        assert [rule["nodes"] for rule in violations] == []
+        assert complaints(shown) == []
     shown.set_viewport_size({"width": 360, "height": 800})
     assert shown.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @needs_browser
 @pytest.mark.timeout(300)
-def test_all_of_a_page_is_reached_by_keyboard_and_on_paper(shown):
-    from playwright.sync_api import expect
-
+def test_all_of_a_page_is_reached_by_keyboard_and_on_paper(shown, expect):
     folded = shown.locator("#s03 details:not([open]) > summary").first
     unfolded = shown.locator("#s03 details[open]")
     expect(unfolded).to_have_count(1)

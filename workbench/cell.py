@@ -96,7 +96,8 @@ class Cell:
 
     def around_judge(self, work: Path) -> list[str]:
         """Return the words before a judge's command, for a fork whose things lie in `work`."""
-        stranger = _stranger() if self.has("user") else []
+        user = self.user()
+        stranger = [] if user is None else _stranger(user)
         if self.has("network"):
             return _judge(work) + stranger
         plan = {"wrap": [], "instead": {}, "work": str(work), "trusted": True}
@@ -301,10 +302,9 @@ def _reached(place: Path, hidden: Sequence[Path]) -> Iterator[str]:
             yield from ("--dir", str(parent), "--chmod", "0755", str(parent))
 
 
-def _stranger() -> list[str]:
+def _stranger(user: int) -> list[str]:
     """Become another user, who has nothing and can become nobody else."""
-    number = str(STRANGERS + os.getpid())
-    words = ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+    words = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     return [*words, "--no-new-privs", "--"]
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import psutil
 
 from workbench.cell import furnish
-from workbench.grade import FILES, _unsaid, collected, quoted
-from workbench.launch import _descendants
+from workbench.grade import FILES, collected, quoted, unsaid
+from workbench.launch import descendants
 from workbench.lessons import Mistake, UnknownStage, lesson, lessons
 from workbench.manifest import manifest
 
@@ -165,7 +165,7 @@ def parcel(folder: Path, revision: str = "") -> Parcel:
         raise NotFetched(f"there is no folder {quoted(str(folder))}")
     with tempfile.TemporaryDirectory() as scratch:
         copy = furnish(Path(scratch)) / "fork"
-        notes = tuple(collected(folder, copy, tuple(map(_unsaid, manifest()))))
+        notes = tuple(collected(folder, copy, tuple(map(unsaid, manifest()))))
         (copy / "stages" / "__init__.py").unlink()  # the course's own
         files = {
             file.relative_to(copy).as_posix(): base64.b64encode(file.read_bytes()).decode()
@@ -232,7 +232,7 @@ def _git(home: Path, *words: str, protocols: str = "https:ssh:file", **more: str
         try:
             said, complaint = _bounded(process, home)
         finally:
-            for one in _descendants(process.pid):
+            for one in descendants(process.pid):
                 with suppress(psutil.Error):
                     one.kill()
             process.kill()

@@ -33,7 +33,7 @@ import psutil
 from workbench import graded, manifest
 from workbench.cell import Cell, cell, environment, own, renew, workplace
 from workbench.heard import UNENDED, entries, understood
-from workbench.launch import UNDERTAKER, _descendants
+from workbench.launch import UNDERTAKER, descendants
 from workbench.lessons import STAGES, Lesson, Mistake, lesson
 from workbench.manifest import Marks
 from workbench.mine import ROOT, Stage, write
@@ -71,12 +71,9 @@ class NoIsolation(Mistake):
 
 
 @dataclass(frozen=True)
-class Check:
-    """A sentence, its weight, what came of it, and the reason where it does not hold."""
+class Check(manifest.Check):
+    """A sentence of the manifest, what came of it, and the reason where it does not hold."""
 
-    id: str
-    sentence: str
-    weight: int
     outcome: Outcome = "not reported"
     reason: str = ""
 
@@ -98,6 +95,11 @@ class StageGrade:
         return lesson(self.slug)
 
     @property
+    def said(self) -> list[Check]:
+        """The sentences that could be said on this machine."""
+        return [check for check in self.checks if check.outcome != "skipped"]
+
+    @property
     def points(self) -> int | None:
         """The mark, a whole number; None if the grader could not find it out, or has not yet.
 
@@ -106,7 +108,7 @@ class StageGrade:
         """
         if self.state in ("waiting", "error"):
             return None
-        said = [check for check in self.checks if check.outcome != "skipped"]
+        said = self.said
         held = sum(check.weight for check in said if check.outcome == "holds")
         full = sum(check.weight for check in said)
         if self.state == "missing" or not said or said[0].outcome != "holds":
@@ -116,8 +118,7 @@ class StageGrade:
     @property
     def counts(self) -> tuple[int, int]:
         """How many sentences hold, of how many that were to be said."""
-        said = [check for check in self.checks if check.outcome != "skipped"]
-        return sum(check.outcome == "holds" for check in said), len(said)
+        return sum(check.outcome == "holds" for check in self.said), len(self.said)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Grade:
     stages: tuple[StageGrade, ...]
     notes: tuple[str, ...] = ()
     error: str = ""
-    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started: str = field(default_factory=lambda: now())
     finished: str = ""
 
     @property
@@ -148,9 +149,10 @@ class Grade:
 
     def asdict(self) -> dict[str, Any]:
         """Return what stands in the result file: all of it, and the marks that follow from it."""
-        stages = [asdict(stage) | {"points": stage.points} for stage in self.stages]
-        found = asdict(self) | {"stages": stages, "points": self.points, "of": self.of}
-        return {"schema": SCHEMA} | found
+        found = {"schema": SCHEMA} | asdict(self) | {"points": self.points, "of": self.of}
+        for entry, stage in zip(found["stages"], self.stages, strict=True):
+            entry["points"] = stage.points
+        return found
 
     @classmethod
     def read(cls, file: Path) -> Grade:
@@ -170,6 +172,11 @@ def _stage(entry: dict[str, Any]) -> StageGrade:
     """Read what a result file says of a stage."""
     entry = {name: entry[name] for name in StageGrade.__dataclass_fields__}
     return StageGrade(**entry | {"checks": tuple(Check(**check) for check in entry["checks"])})
+
+
+def now() -> str:
+    """Return the time, as it stands in a result file."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 Heard = Callable[[Grade, str], object]
@@ -201,27 +208,26 @@ def grade(
         raise NoIsolation(f"isolation was required, and these walls do not stand: {lacking}")
     to.mkdir(parents=True, exist_ok=True)
     layers = tuple(asdict(layer) for layer in walls.layers)
-    wanted = _wanted(stages)
     fresh = Grade(
         quoted(name or fork.resolve().name),
         revision,
         manifest.suite(),
         secrets.randbelow(2**31) if seed is None else seed,
         layers,
-        tuple(_unsaid(marks) for marks in wanted),
+        tuple(map(unsaid, wanted(stages))),
     )
     grading = Grading(_resumed(fresh, to / RESULT) if resume else fresh, to / RESULT, heard)
     grading.run(fork, walls)
     return grading.grade
 
 
-def _wanted(stages: Sequence[Stage]) -> tuple[Marks, ...]:
+def wanted(stages: Sequence[Stage]) -> tuple[Marks, ...]:
     """Choose from the manifest. Raises UnknownStage."""
     slugs = {lesson(stage).slug for stage in stages}
     return tuple(marks for marks in manifest.manifest() if not slugs or marks.slug in slugs)
 
 
-def _unsaid(marks: Marks) -> StageGrade:
+def unsaid(marks: Marks) -> StageGrade:
     """Return a stage of which nothing is known yet."""
     return StageGrade(
         marks.slug, marks.points, tuple(Check(**vars(check)) for check in marks.checks)
@@ -270,7 +276,7 @@ class Grading:
                     self.judge(stage, fork, Judge(work, walls, self.grade.seed), share)
         except Exception as error:  # whatever it was, the fork is not to blame
             self.keep(error=quoted(f"the grader itself failed: {error!r}"))
-        self.keep(finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.keep(finished=now())
 
     def judge(self, stage: StageGrade, fork: Path, judge: Judge, seconds: float) -> None:
         """Have the sentences of a stage said, and take over each as it comes."""
@@ -325,6 +331,7 @@ class Judge:
         begun, status, known = False, None, {check.id: check for check in checks}
         with self.running(checks) as (process, report):
             bell = threading.Timer(max(0, until - time.monotonic()), _end, [process])
+            bell.daemon = True  # nothing waits for it, however this ends
             bell.start()
             for entry in report:
                 begun = begun or entry["$report_type"] == "CollectReport"
@@ -438,7 +445,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(ENDS_WITHIN)
         return
-    for one in _descendants(process.pid):
+    for one in descendants(process.pid):
         with contextlib.suppress(psutil.Error):
             one.kill()
     process.kill()

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,12 @@ def sentences() -> list[Path]:
 
 
 @contextmanager
-def asked(
-    command: list[str], output: IO[bytes], variables: Mapping[str, str] = os.environ
-) -> Iterator[subprocess.Popen[bytes]]:
+def asked(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in the repository, and don't leave it behind: neither now nor if we die.
 
-    Of the environment's `variables`, pytest's own are kept from it.
+    Of the environment's variables, pytest's own are kept from it.
     """
-    environment = {name: variables[name] for name in variables if not name.startswith("PYTEST_")}
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST_")}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with subprocess.Popen(  # noqa: S603 - our own suite
         command,

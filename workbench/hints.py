@@ -35,11 +35,11 @@ class Hint:
         return Text("\n").join([heading, *map(Text, self.hints)])
 
     def _repr_html_(self) -> str:
-        hints = "".join(f"<p>{_html(hint)}</p>" for hint in self.hints)
+        hints = "".join(f"<p>{as_html(hint)}</p>" for hint in self.hints)
         return f"<b>{html.escape(f'{self.heading}: {self.sentence}')}</b>{hints}"
 
 
-def _html(hint: str) -> str:
+def as_html(hint: str) -> str:
     """Write a hint in HTML, and what is in backticks as code."""
     return re.sub("`(.+?)`", r"<code>\1</code>", html.escape(hint))
 

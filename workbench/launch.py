@@ -110,6 +110,11 @@ class Server:
         """Both, in the order in which the lines came."""
         return self._text("stdout", "stderr")
 
+    def lines(self, start: int = 0) -> list[str]:
+        """List the lines of both from a place on; a negative one counts from the end."""
+        with self._news:
+            return [text.rstrip("\n") for _, text in self._said[start:]]
+
     @property
     def running(self) -> bool:
         """Whether the program has not ended."""
@@ -174,7 +179,7 @@ class Server:
 
         Whatever it has started itself ends with it; stopping twice does no harm.
         """
-        family = _descendants(self.process.pid) if self.running else []
+        family = descendants(self.process.pid) if self.running else []
         if patience:
             self._ask_to_end()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -340,7 +345,8 @@ def _hearing_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
+def descendants(pid: int) -> list[psutil.Process]:
+    """List a process's children, and theirs; none of one that has gone."""
     with contextlib.suppress(psutil.Error):
         return list(psutil.Process(pid).children(recursive=True))
     return []

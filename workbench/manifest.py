@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.heard import sentences, spoken
-from workbench.lessons import STAGES, Lesson, lesson, lessons
+from workbench.lessons import STAGES, lesson, lessons
 from workbench.mine import ROOT, write
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ class Marks:
     slug: str
     points: int
     checks: tuple[Check, ...]
-
-    @property
-    def lesson(self) -> Lesson:
-        """The stage."""
-        return lesson(self.slug)
 
 
 @functools.cache
@@ -108,9 +103,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if known := marker and getattr(case, "lesson", None):  # one for no stage has none
             promise = marker.args[0]
             taught = promise.new and lesson(promise.first) == known
-            check = Check(item.nodeid.removeprefix("tests/"), spoken(item.nodeid), KEPT)
-            entry = vars(check) | {"weight": TAUGHT if taught else KEPT}
-            found.setdefault(known.slug, []).append(entry)
+            name, weight = item.nodeid.removeprefix("tests/"), TAUGHT if taught else KEPT
+            found.setdefault(known.slug, []).append(vars(Check(name, spoken(name), weight)))
     Path(session.config.getoption("manifest")).write_text(json.dumps(found), encoding="utf-8")
 
 

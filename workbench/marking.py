@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from rich.text import Text
 
 from workbench import manifest
 from workbench.forks import Fork, Parcel, fetched
-from workbench.grade import FORK_SECONDS, RESULT, Grade, _unsaid, _wanted, grade, quoted
+from workbench.grade import FORK_SECONDS, RESULT, Grade, grade, now, quoted, unsaid, wanted
 from workbench.keeper import PR_SET_DUMPABLE, prctl
 from workbench.lessons import Mistake
 from workbench.mine import ROOT, keep, write
@@ -76,7 +76,7 @@ class Terms:
             found = Grade.read(file)
         except Mistake:
             return None
-        of = (name, revision, manifest.suite(), [marks.slug for marks in _wanted(self.stages)])
+        of = (name, revision, manifest.suite(), [marks.slug for marks in wanted(self.stages)])
         same = of == (
             found.fork,
             found.revision,
@@ -376,11 +376,10 @@ class Marking:
         with contextlib.suppress(Mistake):
             if Grade.read(self.file(place)).points is not None:
                 keep(self.file(place), self.file(place).read_bytes())
-        stages = tuple(map(_unsaid, _wanted(self.terms.stages)))
+        stages = tuple(map(unsaid, wanted(self.terms.stages)))
         blank = Grade(name, revision, manifest.suite(), self.terms.seed or 0, (), stages)
         found = self.terms.known(name, revision, self.file(place)) or blank
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return self.written(place, replace(found, error=why, finished=now).asdict())
+        return self.written(place, replace(found, error=why, finished=now()).asdict())
 
     def written(self, place: str, found: dict[str, Any]) -> Marked:
         """Write the result of a fork."""
@@ -466,7 +465,7 @@ def mark_class(
     from workbench.overview import overview
 
     began, found = time.monotonic(), dict[str, Marked]()
-    each = len(_wanted(terms.stages))
+    each = len(wanted(terms.stages))
     crew = cluster(dask) if dask else here(jobs)
     with crew as (executor, run), _bar(console) as bar:
         task = bar.add_task("", total=each * len(forks))

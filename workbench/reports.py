@@ -21,7 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from workbench.grade import Check, Grade, StageGrade
-from workbench.hints import _html
+from workbench.hints import as_html
 from workbench.mine import write
 from workbench.quoting import (
     GROUPS,
@@ -358,7 +358,7 @@ def pages() -> Environment:
 
 def _coded(hint: str) -> Markup:
     """Write a hint in HTML: what stands in backticks is code."""
-    return Markup(_html(hint))  # noqa: S704 - it is escaped there
+    return Markup(as_html(hint))  # noqa: S704 - it is escaped there
 
 
 def _utc(time: str) -> str:

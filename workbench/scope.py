@@ -183,17 +183,16 @@ class Bench:
             "run": self.server.process.pid,
             "running": self.server.running,
             "state": repr(self.server).strip("<>"),
-            "why": self.why or "\n".join(self.server.log.splitlines()[-LAST_WORDS:]),
+            "why": self.why or "\n".join(self.server.lines(-LAST_WORDS)),
         }
 
     def _look(self) -> None:
         """Take in the new lines of the log, and whether the program still runs."""
-        log = self.server.log
-        if lines := log[self._read :].splitlines():
-            self._read = len(log)
+        if lines := self.server.lines(self._read):
+            self._read += len(lines)
             for line in lines:
                 self._take_in(line)
-            self._tell("log", lambda: {"lines": self.server.log.splitlines()[-LOG_LINES:]})
+            self._tell("log", lambda: {"lines": self.server.lines(-LOG_LINES)})
         self.crew.settle(clock() - LATE)
         for lane in self.crew.lanes:
             if lane.changed():
