@@ -104,13 +104,14 @@ class Program:
     def refuse(self, **settings) -> tuple[int, str]:
         """Start a program that must end at once; return its status and what it says on stderr."""
         environment = os.environ | {name: str(value) for name, value in settings.items()}
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(self.line, env=environment, text=True, **pipes) as process:
+        process = Server.spawn(self.line, environment, os.getcwd())
+        with process.stdout, process.stderr:
             try:
                 assert not (line := process.stdout.readline()), f"needed no start, got {line}"
             finally:
                 process.kill()
-            return process.wait(), process.stderr.read()
+                status = process.wait()
+            return status, process.stderr.read().decode()
 
     def copy(self, folder: Path, source: str | None = None) -> "Program":
         """Copy the stage (or another text for it) with its pages into a folder of its own."""

@@ -202,6 +202,22 @@ def test_a_grader_that_was_killed_leaves_a_file_and_another_goes_on(tmp_path, pa
     assert [stage.points for stage in whole.stages] == [5, 5]
 
 
+@linux
+def test_ctrl_c_ends_all_that_is_under_way_and_another_goes_on(tmp_path):
+    fork = fork_of(tmp_path / "fork", "s01", "s03", s03=SILENT)
+
+    def heard(found, _what):
+        if found.stages[0].state == "graded":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        grade(fork, tmp_path / "to", heard=heard)
+    first, second = valid(tmp_path / "to" / RESULT).stages
+    assert (first.points, second.state) == (5, "waiting")
+    put(fork / "stages" / lesson("s03").path.name, text("s03"))
+    assert [stage.points for stage in grade(fork, tmp_path / "to", resume=True).stages] == [5, 5]
+
+
 def until_graded(file, grader):
     """Wait until the first stage is graded, however long that takes, or the grader has ended."""
     while not (file.exists() and Grade.read(file).stages[0].state == "graded"):
@@ -232,14 +248,15 @@ def test_a_file_that_is_none_of_ours_is_a_mistake(tmp_path, words):
 
 
 def test_a_stage_that_takes_too_long_is_cut_off_and_the_next_has_its_time(tmp_path, monkeypatch):
-    fork = fork_of(tmp_path / "fork", "s01", "s03", s01=SILENT)
+    fork = fork_of(tmp_path / "fork", "s01", "s03", s03=SILENT)
 
     def heard(found, _what):
-        if found.stages[0].state != "waiting":
+        if found.stages[1].state != "waiting":
             monkeypatch.setattr(grading, "STAGE_SECONDS", 300)
 
+    monkeypatch.setattr(grading, "LANES", 1)
     monkeypatch.setattr(grading, "STAGE_SECONDS", 3)
-    slow, next_one = graded(fork, tmp_path / "to", heard=heard).stages
+    next_one, slow = graded(fork, tmp_path / "to", heard=heard).stages
     assert (slow.state, slow.points) == ("graded", 0)
     assert slow.note == "its time was over before all sentences were said"
     assert next_one.points == next_one.of
@@ -261,6 +278,7 @@ def test_a_sentence_that_takes_too_long_does_not_hold_and_the_next_is_said(tmp_p
 
 def test_a_fork_has_so_much_time_and_each_stage_its_share(tmp_path, monkeypatch):
     shares = []
+    monkeypatch.setattr(grading, "LANES", 1)
     monkeypatch.setattr(grading, "FORK_SECONDS", 200)
     monkeypatch.setattr(grading, "STAGE_SECONDS", 150)
 
@@ -286,7 +304,7 @@ def test_a_grader_without_room_gives_an_error_and_no_mark(tmp_path, monkeypatch)
     assert (
         os.strerror(errno.ENOSPC) in found.error or "ENOSPC" in found.error or "28" in found.error
     )
-    assert {stage.state for stage in found.stages} == {"waiting"}
+    assert {stage.state for stage in found.stages} == {"waiting", "missing"}
 
 
 def test_a_grader_that_fails_in_any_way_gives_an_error_and_no_mark(tmp_path, monkeypatch):

@@ -49,9 +49,11 @@ SMALL = 64 * MEBIBYTE  # what a program may keep in the memory of each file syst
 PLAIN = Path(sys.base_prefix)  # the Python without the course's packages
 PYTHON = Path(sys.executable).resolve()
 INSTEAD = {"instead": {sys.executable: str(PYTHON)}}
-KEEPER = Path(__file__).with_name("keeper.py")
+KEEPER, ZYGOTE = (Path(__file__).with_name(name) for name in ("keeper.py", "zygote.py"))
+INSIDE = "/zygote.py"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")  # links into /usr on most systems
 SETTLED = ("/etc/ld.so.cache", "/etc/localtime", "/etc/hosts", "/etc/mime.types")
+LANES = 2  # stages of a fork that are judged side by side: most of the time one of them waits
 STRANGERS = 2_000_000  # above the numbers of all real users; a judge's own is added
 WITHIN = 20  # seconds for a wall to be tried
 GOING = 10.0  # seconds in which the last process of a fork must let its files go
@@ -81,9 +83,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cell:
-    """The walls that stand on this machine."""
+    """The walls that stand on this machine, and which of a grader's lanes is behind them."""
 
     layers: tuple[Layer, ...]
+    lane: int = 0
 
     def has(self, name: str) -> bool:
         """Tell whether a wall stands."""
@@ -105,7 +108,7 @@ class Cell:
 
     def user(self) -> int | None:
         """Return the number of the user that a judge of this process is, if it is another one."""
-        return STRANGERS + os.getpid() if self.has("user") else None
+        return STRANGERS + LANES * os.getpid() + self.lane if self.has("user") else None
 
     def around_program(self, work: Path) -> list[str]:
         """Return the words before each command of the fork, which are a keeper's."""
@@ -113,8 +116,9 @@ class Cell:
             return []
         wrap = _program(work) if self.has("bubblewrap") else []
         bounds = LIMITS | {"processes": LIMITS["tasks"] + (0 if self.has("user") else _tasks())}
-        bounds["disk"] = min(LIMITS["disk"], shutil.disk_usage(work).free // 2)
+        bounds["disk"] = min(LIMITS["disk"], shutil.disk_usage(work).free // (2 * LANES))
         says = bounds | INSTEAD | {"wrap": wrap, "work": str(work), "trusted": False}
+        says["zygote"] = [str(PYTHON), INSIDE]
         return _keeper(work / "plan", says)
 
 
@@ -321,6 +325,7 @@ def _program(work: Path) -> list[str]:
     for name in SETTLED:
         words += ["--ro-bind-try", name, name]
     words += ["--ro-bind", str(PLAIN), str(PLAIN), "--dir", "/proc", "--dev", "/dev"]
+    words += ["--ro-bind", str(ZYGOTE), INSIDE]
     if ROOT.is_relative_to("/usr") or ROOT.is_relative_to(PLAIN):
         words += ["--tmpfs", str(ROOT), "--remount-ro", str(ROOT)]
     for own in ("/dev/shm", "/tmp", str(work / "scratch" / "home")):  # noqa: S108 - its own

@@ -13,6 +13,7 @@ import difflib
 import errno
 import json
 import os
+import queue
 import secrets
 import shlex
 import shutil
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -31,7 +33,7 @@ from typing import Any, Literal
 import psutil
 
 from workbench import graded, manifest
-from workbench.cell import Cell, cell, environment, own, renew, workplace
+from workbench.cell import LANES, Cell, cell, environment, own, renew, workplace
 from workbench.heard import UNENDED, entries, understood
 from workbench.launch import UNDERTAKER, descendants
 from workbench.lessons import STAGES, Lesson, Mistake, lesson
@@ -56,6 +58,7 @@ PLUGINS = ("no:cacheprovider", "pytest_timeout", "pytest_reportlog.plugin", grad
 ENDED = None, 2, 3  # statuses of a judge that was killed, interrupted, or fell over a sentence
 
 Parts = tuple[str, ...]
+Lanes = queue.SimpleQueue[tuple[Path, Cell]]
 State = Literal["waiting", "graded", "missing", "error"]
 Outcome = Literal["holds", "broken", "not reached", "not reported", "skipped"]
 OUTCOMES: dict[str, Outcome] = {
@@ -149,10 +152,12 @@ class Grade:
 
     def asdict(self) -> dict[str, Any]:
         """Return what stands in the result file: all of it, and the marks that follow from it."""
-        found = {"schema": SCHEMA} | asdict(self) | {"points": self.points, "of": self.of}
-        for entry, stage in zip(found["stages"], self.stages, strict=True):
-            entry["points"] = stage.points
-        return found
+        stages = [
+            vars(stage) | {"checks": list(map(vars, stage.checks)), "points": stage.points}
+            for stage in self.stages
+        ]
+        found = {"schema": SCHEMA} | vars(self) | {"stages": stages}
+        return found | {"points": self.points, "of": self.of}
 
     @classmethod
     def read(cls, file: Path) -> Grade:
@@ -251,38 +256,75 @@ class Grading:
 
     def __init__(self, grade: Grade, file: Path, heard: Heard) -> None:
         self.grade, self.file, self.heard = grade, file, heard
+        self.lock = threading.RLock()
+        self.stopped = threading.Event()
+        self.judges: set[Judge] = set()
 
     def keep(self, what: str = "", **changes: object) -> None:
         """Take over changes, write the file anew, and tell of it."""
-        self.grade = replace(self.grade, **changes)  # type: ignore[arg-type]
-        write(self.file, json.dumps(self.grade.asdict(), ensure_ascii=False).encode())
-        self.heard(self.grade, what)
+        with self.lock:
+            self.grade = replace(self.grade, **changes)  # type: ignore[arg-type]
+            write(self.file, json.dumps(self.grade.asdict(), ensure_ascii=False).encode())
+            self.heard(self.grade, what)
 
     def keep_stage(self, stage: StageGrade, what: str = "") -> None:
         """Take over what is known of a stage."""
-        stages = [stage if old.slug == stage.slug else old for old in self.grade.stages]
-        self.keep(what, stages=tuple(stages))
+        with self.lock:
+            stages = [stage if old.slug == stage.slug else old for old in self.grade.stages]
+            self.keep(what, stages=tuple(stages))
 
     def run(self, fork: Path, walls: Cell) -> None:
         """Grade what is not graded yet; a fault of our own is an error, and no mark."""
         self.keep()
-        deadline = time.monotonic() + FORK_SECONDS
+        until = time.monotonic() + FORK_SECONDS
+        left = [stage for stage in self.grade.stages if stage.points is None]
+        left.sort(key=lambda stage: len(stage.checks))  # the longest is begun first
         try:
-            with workplace() as work:
-                self.keep(notes=tuple(collected(fork, work / "fork", self.grade.stages)))
-                left = [stage for stage in self.grade.stages if stage.points is None]
-                for others, stage in zip(range(len(left))[::-1], left, strict=True):
-                    share = (deadline - time.monotonic()) / (others + 1)
-                    self.judge(stage, fork, Judge(work, walls, self.grade.seed), share)
+            with contextlib.ExitStack() as stack:
+                first, *others = works = [stack.enter_context(workplace()) for _ in range(LANES)]
+                self.keep(notes=tuple(collected(fork, first / "fork", self.grade.stages)))
+                for other in others:
+                    shutil.copytree(first / "fork", other / "fork", dirs_exist_ok=True)
+                lanes = Lanes()
+                for number, work in enumerate(works):
+                    lanes.put((work, replace(walls, lane=number)))
+                pool = stack.enter_context(ThreadPoolExecutor(LANES))
+                stack.callback(self.stop, pool)
+                tasks = [
+                    pool.submit(self.judged, fork, lanes, stage, until, behind)
+                    for behind, stage in reversed(list(enumerate(left)))
+                ]
+                for task in tasks:
+                    task.result()
         except Exception as error:  # whatever it was, the fork is not to blame
             self.keep(error=quoted(f"the grader itself failed: {error!r}"))
         self.keep(finished=now())
 
-    def judge(self, stage: StageGrade, fork: Path, judge: Judge, seconds: float) -> None:
+    def stop(self, pool: ThreadPoolExecutor) -> None:
+        """End what is still under way; what is not done then is as if it had not begun."""
+        pool.shutdown(wait=False, cancel_futures=True)
+        self.stopped.set()
+        for judge in list(self.judges):
+            judge.end()
+
+    def judged(
+        self, fork: Path, lanes: Lanes, stage: StageGrade, until: float, behind: int
+    ) -> None:
+        """Judge a stage in a lane that is free, if the fork has it, and leave time for others."""
+        lane = lanes.get()
+        judge = Judge(*lane, self.grade.seed, self.stopped)
+        self.judges.add(judge)
+        try:
+            if (judge.work / "fork" / "stages" / f"{stage.slug}.py").exists():
+                self.judge(stage, judge, (until - time.monotonic()) / (behind + 1))
+            else:
+                self.keep_stage(replace(stage, state="missing", note=_nearly(stage, fork)))
+        finally:
+            self.judges.remove(judge)
+            lanes.put(lane)
+
+    def judge(self, stage: StageGrade, judge: Judge, seconds: float) -> None:
         """Have the sentences of a stage said, and take over each as it comes."""
-        if not (judge.work / "fork" / "stages" / f"{stage.slug}.py").exists():
-            self.keep_stage(replace(stage, state="missing", note=_nearly(stage, fork)))
-            return
         began = time.monotonic()
         places = {check.id: place for place, check in enumerate(stage.checks)}
         checks = list(stage.checks)
@@ -295,6 +337,10 @@ class Grading:
         self.keep_stage(replace(stage, state=judge.state, note=judge.note))
 
 
+class StoppedError(Exception):
+    """A judge was told to stop."""
+
+
 class Judge:
     """pytest in a cell, which says the sentences of one stage.
 
@@ -302,11 +348,12 @@ class Judge:
     and goes on: so the machine's bad luck costs nothing, and who can end a judge earns nothing.
     """
 
-    def __init__(self, work: Path, walls: Cell, seed: int) -> None:
-        self.work, self.walls, self.seed = work, walls, seed
+    def __init__(self, work: Path, walls: Cell, seed: int, stopped: threading.Event) -> None:
+        self.work, self.walls, self.seed, self.stopped = work, walls, seed, stopped
         self.state: State = "graded"
         self.note = ""
         self.over = False
+        self.process: subprocess.Popen[bytes] | None = None
 
     def said(self, stage: StageGrade, seconds: float) -> Iterator[Check]:
         """Yield each sentence of a stage with what came of it, for so many seconds at most."""
@@ -345,9 +392,19 @@ class Judge:
         roomy(self.work)
         self.conclude(begun, status, time.monotonic() >= until)
 
+    def end(self) -> None:
+        """End it now."""
+        if self.process:
+            _end(self.process)
+
     def conclude(self, begun: bool, status: int | None, late: bool) -> None:
-        """Say why not all was said, if so: a fault of the grader's own is an error."""
+        """Say why not all was said, if so: a fault of the grader's own is an error.
+
+        Raises StoppedError where it is none of all that.
+        """
         self.over = True
+        if self.stopped.is_set():
+            raise StoppedError
         if status in (0, 1):
             return
         if late:
@@ -373,6 +430,8 @@ class Judge:
         options += [f"-p{plugin}" for plugin in PLUGINS]
         if under := self.walls.around_program(self.work):
             options += [f"--under={shlex.join(under)}"]
+        if self.walls.has("bubblewrap"):
+            options += ["--zygote"]
         tests = [str(ROOT / "tests" / check.id) for check in checks]
         python = [sys.executable, "-I", "-B", "-m", "pytest"]  # -B: no code where others may write
         return [*self.walls.around_judge(self.work), *python, *options, *tests]
@@ -401,7 +460,10 @@ class Judge:
             ) as process,
         ):
             UNDERTAKER.watch(process.pid)
+            self.process = process
             try:
+                if self.stopped.is_set():
+                    raise StoppedError
                 yield process, channel.entries(process)
             finally:
                 _end(process)

@@ -8,10 +8,12 @@ What the machine lacks, and not the program, ends it all with a status of its ow
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 
 import pytest
 
+from workbench.launch import Server
 from workbench.one_stage import NOT_REACHED
 
 LISTENS = pytest.StashKey[bool]()
@@ -21,8 +23,20 @@ MEMORY = 4 * 2**30  # bytes of address space: what a program sends must not use 
 LONGEST = 20_000  # characters of a reason
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what a judge is told."""
+    text = "start files of Python from a zygote, which the command of --under keeps"
+    parser.addoption("--zygote", action="store_true", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Keep other processes of this user from reading the judge's memory, and bound it (Linux)."""
+    if config.getoption("zygote"):
+        from workbench.kept import Nursery
+
+        nursery = Nursery(shlex.split(config.getoption("under")))
+        Server.spawn = staticmethod(nursery.spawn)
+        config.add_cleanup(nursery.end)
     if sys.platform == "linux":
         import resource
 

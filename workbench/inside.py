@@ -13,15 +13,16 @@ from workbench.lessons import Mistake
 INSIDE = (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
 
 
-def family(server: Server) -> list[psutil.Process]:
-    """Return the program and its children: a command may have started the server for us.
+def family(server: Server) -> Iterator[psutil.Process]:
+    """Yield the program and its children: a command may have started the server for us.
 
     Raises Mistake if it has ended, as all below do.
     """
     if not server.running:
         raise Mistake(f"{server.title} has ended: launch it again")
     program = psutil.Process(server.process.pid)
-    return [program, *program.children(recursive=True)]
+    yield program
+    yield from program.children(recursive=True)
 
 
 def listens(server: Server) -> bool:

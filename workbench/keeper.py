@@ -3,10 +3,10 @@
 `python -I -S keeper.py PLAN ARGV...` runs ARGV as `PLAN`, a file, says (see `cell.py`): what wraps
 it, and what it may use. Signals are passed on, output too up to a bound, and the keeper ends as the
 program did, by the same status or signal. Where no other wall ends a judge's processes, one is
-around it too.
+around it too. Without ARGV it keeps a zygote, and hands on to it what is asked for on stdin.
 
-A keeper is started for each program, and two hundred times for a stage: so it loads next to nothing
-of the standard library. That is why it reads `/proc` by hand, and forks.
+Where there is no zygote, a keeper is started for each program, and two hundred times for a stage:
+so it loads next to nothing of the standard library. That is why it reads `/proc` by hand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TICK = 0.05  # seconds between two looks at what it uses
 WEIGHED = 10  # ticks between two looks at its files
 DRAIN = 1.0  # seconds for the last words of a program that has ended
 SWEEP = 5.0  # seconds until everything that it has started is gone
-PIECE = 65536  # bytes
+PIECE = REQUEST = 65536  # bytes
 BLOCK = 512  # bytes of a block, as stat(2) counts
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36  # prctl(2)
 PASSED_ON = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"
@@ -64,6 +64,7 @@ class Keeper:
         self.argv = [*wrap, plan["instead"].get(argv[0], argv[0]), *argv[1:]]
         self.said: Use = {"output": 0, "lines": 0}
         self.ticks, self.due, self.ended, self.parent = 0, 0.0, False, os.getppid()
+        self.last_words = 2
         self.poll, self.streams = select.poll(), dict[int, int]()
         self.pid, self.status = self.start(), 0
         for name in PASSED_ON:
@@ -87,7 +88,7 @@ class Keeper:
         """Become the program, in the new process."""
         try:
             os.setsid()
-            for number, at in [(0, os.open(os.devnull, os.O_RDONLY)), *outputs]:
+            for number, at in [(0, self.stdin()), *outputs]:
                 os.dup2(at, number)
             for name in PYTHONS_OWN:
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
@@ -98,6 +99,10 @@ class Keeper:
             say(2, f"cannot start: {error}\n".encode())
         finally:
             os._exit(127)
+
+    def stdin(self) -> int:
+        """Return what the program can read."""
+        return os.open(os.devnull, os.O_RDONLY)
 
     def confine(self) -> None:
         """Set its limits, in the new process, before it becomes the program."""
@@ -150,14 +155,18 @@ class Keeper:
     def pump(self, seconds: float) -> None:
         """Hand on what it says, as long as there is room for it; come back when it has ended."""
         for number, _ in self.poll.poll(seconds * 1000):
-            data = os.read(number, PIECE) if number in self.streams else b""
-            self.said["output"] += len(data)
-            self.said["lines"] += data.count(b"\n")
-            if data and not self.excess(self.said):
-                say(self.streams[number], data)
-            if not data:
-                self.poll.unregister(number)
-                self.streams.pop(number, None)
+            self.hear(number)
+
+    def hear(self, number: int) -> None:
+        """Hand on a piece of a stream; be silent about what has ended."""
+        data = os.read(number, PIECE) if number in self.streams else b""
+        self.said["output"] += len(data)
+        self.said["lines"] += data.count(b"\n")
+        if data and not self.excess(self.said):
+            say(self.streams[number], data)
+        if not data:
+            self.poll.unregister(number)
+            self.streams.pop(number, None)
 
     def hold(self) -> None:
         """End it if it is too much, or if nobody is there any more for whom it works."""
@@ -181,7 +190,7 @@ class Keeper:
     def end(self, reason: str) -> None:
         """End it, and say why, where its own last words are."""
         if not self.ended:
-            say(2, f"\nended by its keeper: {reason}\n".encode())
+            say(self.last_words, f"\nended by its keeper: {reason}\n".encode())
         self.ended = True
         for pid in descendants(os.getpid()):
             kill(pid)
@@ -195,6 +204,53 @@ class Keeper:
             for pid in left:  # without a pause: what is left may start others
                 with Gone():
                     os.waitpid(pid, os.WNOHANG)
+
+
+class Warden(Keeper):
+    """Keeps a zygote and all that it starts: each with the streams of who has asked for it."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        import socket  # slow to load, and once is enough
+
+        self.socket = socket
+        self.asked = socket.socket(fileno=os.dup(0))
+        self.zygote, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(plan, plan["zygote"])
+        self.theirs.close()
+        self.poll.register(self.asked, select.POLLIN)
+
+    def stdin(self) -> int:
+        """Return where a zygote hears what it shall start."""
+        return self.theirs.fileno()
+
+    def hear(self, number: int) -> None:
+        """Hand on a request, too; and let go of a program's streams when they have ended."""
+        writing = self.streams.get(number, 0)
+        if number == self.asked.fileno():
+            self.request()
+        else:
+            super().hear(number)
+        if writing and number not in self.streams:
+            os.close(number)
+            os.close(writing)
+            self.last_words = self.last_words if self.last_words != writing else 2
+
+    def request(self) -> None:
+        """Hand a request on, with streams that come by here; or have it end that there is none."""
+        words, numbers, *_ = self.socket.recv_fds(self.asked, REQUEST, 3)
+        if not words:
+            self.poll.unregister(self.asked)
+            self.zygote.close()
+            return
+        self.said, pipes = {"output": 0, "lines": 0}, [os.pipe(), os.pipe()]
+        handed = [writing for _, writing in pipes] + numbers[2:]
+        with Gone():
+            self.socket.send_fds(self.zygote, [words], handed)
+        for number in handed:
+            os.close(number)
+        for (reading, _), writing in zip(pipes, numbers, strict=False):
+            self.streams[reading] = self.last_words = writing
+            self.poll.register(reading, select.POLLIN)
 
 
 def where(work: str) -> str:
@@ -296,9 +352,11 @@ def main() -> None:
     if not plan["wrap"]:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         prctl(PR_SET_DUMPABLE, 0)  # no other process of this user may look into this one
-    status = Keeper(plan, sys.argv[2:]).keep()
+    argv = sys.argv[2:]
+    status = (Keeper(plan, argv) if argv else Warden(plan)).keep()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with Gone():  # for SIGKILL there is nothing to be set
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status & 255)
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Protocol, Self
 
 import psutil
 
@@ -43,13 +43,47 @@ class NotSaid(Mistake):
 UNDERTAKER = Undertaker()
 
 
+class Process(Protocol):
+    """What a Server needs of a Popen."""
+
+    pid: int
+    stdout: Any  # a binary file
+    stderr: Any
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its status. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless it has ended."""
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+def spawn(argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> Process:
+    """Start a program plainly: in this session, with nothing to read. Raises OSError."""
+    pipe = subprocess.PIPE
+    with _hearing_ctrl_c():
+        return subprocess.Popen(  # noqa: S603 - the caller's own command
+            argv, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
+
+
 class Server:
     """A running program that serves; a context manager that ends it.
 
     `title` names it, `process` is its Popen, `host` and `port` are where it listens.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], title: str, argv: Sequence[str]) -> None:
+    spawn = staticmethod(spawn)  # how it is started; a judge has another way
+
+    def __init__(self, process: Process, title: str, argv: Sequence[str]) -> None:
         self.process, self.title, self.argv = process, title, list(argv)
         self.since = datetime.now().astimezone()
         self.host, self.port = "", 0
@@ -75,7 +109,12 @@ class Server:
         Raises DidNotStart.
         """
         UNDERTAKER.ready()
-        server = cls(_spawn(argv, settings, cwd, title), title, argv)
+        environment = os.environ | DEFAULTS | dict(settings)
+        try:
+            process = cls.spawn(argv, environment, str(cwd or os.getcwd()))
+        except OSError as error:
+            raise DidNotStart(f"{title} did not start: {argv[0]}: {error.strerror}") from error
+        server = cls(process, title, argv)
         SERVERS.add(server)
         try:
             UNDERTAKER.watch(server.process.pid)
@@ -315,20 +354,6 @@ def stop_all() -> None:
     for server in servers:
         server.stop()
     UNDERTAKER.dismiss()
-
-
-def _spawn(
-    argv: Sequence[str], settings: Mapping[str, str], cwd: str | Path | None, title: str
-) -> subprocess.Popen[bytes]:
-    """Start a program plainly: in this session, with nothing to read. Raises DidNotStart."""
-    environment, pipe = os.environ | DEFAULTS | dict(settings), subprocess.PIPE
-    try:
-        with _hearing_ctrl_c():
-            return subprocess.Popen(  # noqa: S603 - the caller's own command
-                argv, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
-            )
-    except OSError as error:
-        raise DidNotStart(f"{title} did not start: {argv[0]}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,150 @@
+"""Programs that are started in a moment, for a judge: by a zygote, behind the walls of a fork.
+
+A start of Python costs more than most sentences do. A Nursery has a keeper, and that a zygote, for
+as long as the judge lives; each program is a fork of it. See `keeper.py` and `zygote.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+
+from workbench.keeper import OURS, REQUEST
+from workbench.launch import Process, spawn
+
+HERE = 10.0  # seconds until a program that was asked for says that it is here
+KNOWN = 10.0  # seconds until it is known how one has ended
+SENDER = struct.Struct("3i")  # the process, user and group that a message comes from (unix(7))
+
+
+class Nursery:
+    """Starts programs as a Server asks; keeper and zygote are made when they are needed."""
+
+    def __init__(self, under: Sequence[str]) -> None:
+        self.under = list(under)
+        self.lock = threading.Lock()
+        self.keeper: subprocess.Popen[bytes] | None = None
+        self.door: socket.socket  # the way to the keeper
+
+    def spawn(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> Process:
+        """Start a command: from the zygote, if it is Python with a file, under the keeper."""
+        *python, file = argv
+        shown = {name: text for name, text in environment.items() if not name.startswith(OURS)}
+        request = json.dumps({"file": file, "variables": shown, "folder": cwd}).encode()
+        if python == [*self.under, sys.executable] and len(request) <= REQUEST:
+            for _ in "twice":
+                with self.lock, contextlib.suppress(OSError):
+                    self.keep(shown)
+                    return self.ask(request)
+                self.end()
+        return spawn(argv, environment, cwd)
+
+    def ask(self, request: bytes) -> Kept:
+        """Ask for a program. Raises OSError if it does not come."""
+        line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pipes = [os.pipe(), os.pipe()]
+        kept = Kept(line, [reading for reading, _ in pipes], self.end)
+        with theirs:
+            try:
+                handed = [*(writing for _, writing in pipes), theirs.fileno()]
+                socket.send_fds(self.door, [request], handed)
+            finally:
+                for _, writing in pipes:
+                    os.close(writing)
+        kept.meet()
+        return kept
+
+    def keep(self, environment: Mapping[str, str]) -> None:
+        """Start the keeper, unless there is one."""
+        if self.keeper is None:
+            self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self.keeper = subprocess.Popen(  # noqa: S603 - our own
+                    self.under,
+                    cwd="/",
+                    env=environment,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+
+    def end(self) -> None:
+        """End the keeper, and with it all that is behind its walls."""
+        if self.keeper:
+            self.door.close()
+            self.keeper.kill()
+            self.keeper.wait()
+        self.keeper = None
+
+
+class Kept:
+    """A program behind walls: what a Server needs of a Popen."""
+
+    def __init__(
+        self, line: socket.socket, streams: Sequence[int], end: Callable[[], None]
+    ) -> None:
+        self.line, self.end = line, end
+        self.stdout, self.stderr = (os.fdopen(number, "rb") for number in streams)
+        self.pid = 0
+        self.returncode: int | None = None
+        self.gone: list[int] = []  # its descriptor, which tells that it has ended
+        self.lock = threading.Lock()
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        weakref.finalize(self, line.close)
+
+    def meet(self) -> None:
+        """Hear from the program which process it is. Raises OSError if it does not come."""
+        self.line.settimeout(HERE)
+        words, said, *_ = self.line.recvmsg(SENDER.size, socket.CMSG_SPACE(SENDER.size))
+        if not words:
+            raise ConnectionResetError("no zygote")
+        self.pid, _, _ = SENDER.unpack(said[0][2])
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            self.gone.append(os.pidfd_open(self.pid))
+            weakref.finalize(self, os.close, self.gone[0])
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while it runs."""
+        return self.ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit status. Raises TimeoutExpired."""
+        if (status := self.ended(timeout)) is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return status
+
+    def ended(self, seconds: float | None) -> int | None:
+        """Wait for its status; the zygote says it, as soon as all that it has started is gone."""
+        news = [self.line.fileno(), *self.gone]
+        if self.returncode is None and any(select.select(news, [], [], seconds)):
+            if not any(select.select([self.line], [], [], KNOWN)):
+                self.end()  # the zygote has been stopped
+            with self.lock:
+                if self.returncode is None:
+                    status = self.line.recv(SENDER.size)
+                    self.returncode = int(status) if status else -signal.SIGKILL
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)

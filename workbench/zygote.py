@@ -1,0 +1,118 @@
+"""Starts programs in a moment: a Python that has loaded what they import, and forks for each.
+
+It stands behind a fork's walls, and its keeper hands on to it what a judge asks for (`kept.py`). A
+request is a message on stdin: a file, its variables and the folder to start in; with it come three
+descriptors: the program's stdout, its stderr, and a line to who asked. There the new process says
+that it is here, and the zygote how it ended. Nothing that it has started outlives it.
+
+What the file imports at its top is loaded before, and no more than that: so an import that the file
+lacks is missed as ever. None of the fork's own code runs in the zygote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+import types
+from typing import Any
+
+REQUEST = 65536  # bytes at most
+IMPORTED = re.compile(r"^(?:import|from) +([\w.]+)", re.MULTILINE)
+UNWANTED = {"antigravity", "this"}  # which do something when they are imported
+SWEEP = 5.0  # seconds until everything that a program has started is gone
+PR_SET_DUMPABLE = 4  # prctl(2)
+
+
+def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Start a process for each request; return, in each of these alone, what it has to become."""
+    running: dict[int, tuple[int, int]] = {}  # a process's descriptor: its number, the line
+    while True:
+        ready, _, _ = select.select([door.fileno(), *running], [], [])
+        for ended in running.keys() & set(ready):
+            pid, line = running.pop(ended)
+            _, status = os.waitpid(pid, 0)
+            if not running:
+                sweep()
+            os.write(line, str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(line)
+            os.close(ended)
+        if door.fileno() in ready:
+            words, numbers, *_ = socket.recv_fds(door, REQUEST, 3)
+            if not words:
+                os._exit(0)
+            request = json.loads(words)
+            load(request["file"])
+            if (pid := os.fork()) == 0:
+                return request, numbers
+            stdout, stderr, line = numbers
+            os.close(stdout)
+            os.close(stderr)
+            running[os.pidfd_open(pid)] = pid, line
+
+
+def load(file: str) -> None:
+    """Import what a program imports of the standard library."""
+    with open(file, encoding="utf-8", errors="replace") as text:
+        for name in IMPORTED.findall(text.read()):
+            if name.partition(".")[0] in sys.stdlib_module_names - UNWANTED:
+                with contextlib.suppress(ImportError):  # of which the program will be told
+                    importlib.import_module(name)
+    gc.freeze()
+
+
+def sweep() -> None:
+    """End all that is left behind these walls: every process but this one and the first."""
+    deadline = time.monotonic() + SWEEP
+    while time.monotonic() < deadline:
+        try:
+            os.kill(-1, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        time.sleep(0.001)
+
+
+def become(request: dict[str, Any], numbers: list[int]) -> types.CodeType:
+    """Be as a Python that was started for a file; return its code."""
+    os.setsid()
+    with open(os.devnull, "rb") as nothing, socket.socket(fileno=numbers[2]) as line:
+        for number, at in enumerate((nothing.fileno(), *numbers[:2])):
+            os.dup2(at, number)
+        line.send(b"here")  # and the system adds which process says so
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    dumpable(1)
+    os.environ.clear()
+    os.environ.update(request["variables"])
+    work = os.path.dirname(os.getcwd())  # where the keeper has put us is a folder of it
+    if request["folder"].startswith(f"{work}/"):
+        os.chdir(request["folder"])
+    file = request["file"]
+    sys.argv[:], sys.path[0] = [file], os.path.dirname(file)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    vars(main).update(__file__=file, __cached__=None, __annotations__={})
+    with open(file, "rb") as source:
+        return compile(source.read(), file, "exec")
+
+
+def dumpable(value: int) -> None:
+    """Let other processes of this user look into this one, or not (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    if (os.getpid(), os.getppid()) != (2, 1):
+        sys.exit("needed walls of its own, for it ends all other processes: see cell.py")
+    dumpable(0)
+    with socket.socket(fileno=0) as door:
+        wanted = programs(door)
+        door.detach()
+    exec(become(*wanted), vars(sys.modules["__main__"]))  # noqa: S102 - behind its walls
