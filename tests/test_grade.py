@@ -104,6 +104,13 @@ def test_points_follow_the_weights_and_only_all_that_holds_is_all():
     assert replace(stage(holds), state="missing").points == 0
 
 
+def test_what_is_long_is_cut_in_its_middle_for_its_end_has_the_hint():
+    said = grading.quoted("Sentence  it is\n" + "\a" * grading.REASON + "\nHint      do this")
+    assert said.startswith("Sentence  it is\n\\x07")
+    assert said.endswith("\\x07\nHint      do this")
+    assert len(said) < grading.REASON + 50
+
+
 def test_a_stage_that_does_not_listen_has_nothing_and_the_rest_of_it_is_not_said(tmp_path):
     found = graded(fork_of(tmp_path / "fork", "s01", s01="1 / 0"), tmp_path / "to", stages=["s01"])
     assert list(outcomes(found.stages[0]).values()) == ["broken", "not reached"]

@@ -596,4 +596,4 @@ def quoted(text: str) -> str:
     plain = "".join(
         char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
     )
-    return plain if len(plain) <= REASON else plain[:REASON] + f"\n... {len(plain) - REASON} more"
+    return graded.shortened(plain, REASON)

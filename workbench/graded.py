@@ -64,6 +64,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.session.stash[LISTENS] = report.passed
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
-        report.longrepr = (crash.message if crash else str(report.longrepr))[:LONGEST]
+        report.longrepr = shortened(crash.message if crash else str(report.longrepr), LONGEST)
     report.sections.clear()
     return report
+
+
+def shortened(text: str, most: int) -> str:
+    """Leave out the middle of a text that has more characters than that; its end has the hint."""
+    last = most // 4
+    if len(text) <= most:
+        return text
+    return f"{text[: most - last]}\n... {len(text) - most} more\n{text[-last:]}"

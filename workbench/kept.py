@@ -125,9 +125,9 @@ class Kept:
 
     def ended(self, seconds: float | None) -> int | None:
         """Wait for its status; the zygote says it, as soon as all that it has started is gone."""
-        news = [self.line.fileno(), *self.gone]
-        if self.returncode is None and any(select.select(news, [], [], seconds)):
-            if not any(select.select([self.line], [], [], KNOWN)):
+        line = self.line.fileno()
+        if self.returncode is None and news(seconds, line, *self.gone):
+            if not news(KNOWN, line):
                 self.end()  # the zygote has been stopped
             with self.lock:
                 if self.returncode is None:
@@ -148,3 +148,11 @@ class Kept:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+
+def news(seconds: float | None, *numbers: int) -> bool:
+    """Wait until something can be read from one of some descriptors, and say whether it can."""
+    poll = select.poll()
+    for number in numbers:
+        poll.register(number, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))

@@ -43,7 +43,8 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
             _, status = os.waitpid(pid, 0)
             if not running:
                 sweep()
-            os.write(line, str(os.waitstatus_to_exitcode(status)).encode())
+            with contextlib.suppress(OSError):  # who has asked may have gone
+                os.write(line, str(os.waitstatus_to_exitcode(status)).encode())
             os.close(line)
             os.close(ended)
         if door.fileno() in ready:
@@ -65,7 +66,7 @@ def load(file: str) -> None:
     with open(file, encoding="utf-8", errors="replace") as text:
         for name in IMPORTED.findall(text.read()):
             if name.partition(".")[0] in sys.stdlib_module_names - UNWANTED:
-                with contextlib.suppress(ImportError):  # of which the program will be told
+                with contextlib.suppress(Exception):  # the program will be told
                     importlib.import_module(name)
     gc.freeze()
 
