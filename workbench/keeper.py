@@ -236,7 +236,7 @@ class Warden(Keeper):
             self.last_words = self.last_words if self.last_words != writing else 2
 
     def request(self) -> None:
-        """Hand a request on, with streams that come by here; or have it end that there is none."""
+        """Hand a request on, with streams that come by here; after the last let the zygote go."""
         words, numbers, *_ = self.socket.recv_fds(self.asked, REQUEST, 3)
         if not words:
             self.poll.unregister(self.asked)
