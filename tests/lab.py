@@ -10,6 +10,7 @@ import time
 
 from browser import browser
 
+from workbench.launch import UNDERTAKER
 from workbench.lessons import STAGES
 
 NOTEBOOKS = STAGES.parent / "notebooks"
@@ -49,11 +50,13 @@ def lab(home, *options):
     line += ["--ServerApp.disable_check_xsrf=True"]
     with (home / "log").open("w") as log:
         process = subprocess.Popen([*line, *options], env=environment, stdout=log, stderr=log)
+    UNDERTAKER.watch(process.pid)
     try:
         yield until(lambda: address(process, home / "log"))
     finally:
         process.terminate()
         process.wait(60)
+        UNDERTAKER.forget(process.pid)
 
 
 def address(process, log):

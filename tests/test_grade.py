@@ -400,6 +400,23 @@ def test_the_walls_are_recorded_with_the_reason_for_each_that_is_missing(tmp_pat
     assert all(layer["on"] or "without it" in layer["detail"] for layer in found.layers)
 
 
+@linux
+def test_a_judge_finds_what_it_needs_where_its_user_may_not_pass(tmp_path, monkeypatch):
+    if not cell().has("network"):
+        pytest.skip("needs bubblewrap")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as closed:  # for nobody else to enter
+        place = Path(closed).resolve() / "inner" / ".venv"
+        put(place / "found", "it")
+        monkeypatch.setattr(sys, "prefix", str(place))
+        with cells.workplace() as work:
+            cells.own(work, cell().user())
+            line = [*cell().around_judge(work), "cat", str(place / "found")]
+            assert subprocess.run(line, capture_output=True, cwd="/").stdout == b"it"
+        put(place.parent / "secret", "it")
+        line[-1] = str(place.parent / "secret")
+        assert subprocess.run(line, capture_output=True, cwd="/").returncode
+
+
 def test_who_insists_on_isolation_is_told_what_is_missing(tmp_path, monkeypatch):
     walls = Cell((Layer("copy", True), Layer("network", False, "needs bubblewrap")))
     monkeypatch.setattr(grading, "cell", lambda: walls)

@@ -19,6 +19,7 @@ import os
 import py_compile
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,9 @@ HIDES = {  # what is open to a fork's program where a wall is missing
     "bubblewrap": "it may read the suite, the course's stages and other forks",
 }
 LISTENS = """
-import socket
+import importlib.util, socket, sys
+for name in sys.argv[1:]:
+    assert importlib.util.find_spec(name), f"{name} cannot be read there"
 door = socket.create_server(("127.0.0.1", 0))
 socket.create_connection(door.getsockname()).close()
 """
@@ -171,8 +174,10 @@ def _tried(name: str, standing: Cell) -> tuple[bool, str]:
         inner = _program(work) if name == "bubblewrap" else []
         inner = [word.replace("{cwd}", "/") for word in inner]
         own(work, hoped.user())
-        python = str(PYTHON) if inner else sys.executable
-        on, why = _works([*hoped.around_judge(work), *inner, python, "-I", "-c", LISTENS])
+        python = [str(PYTHON)] if inner else [sys.executable]
+        needs = [] if inner else ["pytest"]
+        words = [*hoped.around_judge(work), *inner, *python, "-I", "-c", LISTENS, *needs]
+        on, why = _works(words)
         lacks = [option for option in NEWER if inner and not _known(option)]
         return on, f"this bubblewrap has no {', '.join(lacks)}" if on and lacks else why
 
@@ -293,10 +298,18 @@ def _judge(work: Path) -> list[str]:
     hidden = [Path("/tmp"), Path.home().resolve()]  # noqa: S108 - hidden, not used
     for place in hidden:
         words += ["--perms", "1777", "--tmpfs", str(place)]
-    for shown in (PLAIN, Path(sys.prefix), ROOT):
+    for shown in sorted((PLAIN, Path(sys.prefix), ROOT, work), key=lambda place: len(place.parts)):
+        for parent in reversed(shown.parents):
+            if not _open(parent) and not any(map(parent.is_relative_to, hidden)):
+                hidden.append(parent)
+                words += ["--perms", "0755", "--tmpfs", str(parent)]
         words += [*_reached(shown, hidden), "--ro-bind", str(shown), str(shown)]
-    words += [*_reached(work, hidden), "--ro-bind", str(work), str(work)]
     return [*words, "--bind", str(work / "scratch"), str(work / "scratch"), "--"]
+
+
+def _open(folder: Path) -> bool:
+    """Tell whether every user may pass through a folder, as the one who judges has to."""
+    return bool(folder.stat().st_mode & stat.S_IXOTH)
 
 
 def _reached(place: Path, hidden: Sequence[Path]) -> Iterator[str]:

@@ -100,8 +100,18 @@ def become(request: dict[str, Any], numbers: list[int]) -> types.CodeType:
     sys.argv[:], sys.path[0] = [file], os.path.dirname(file)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     vars(main).update(__file__=file, __cached__=None, __annotations__={})
+    sys.excepthook = show
     with open(file, "rb") as source:
         return compile(source.read(), file, "exec")
+
+
+def show(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Show an error that ends a program as Python does, and nothing of the zygote above it."""
+    while trace and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
 def dumpable(value: int) -> None:
