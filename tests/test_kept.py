@@ -113,12 +113,14 @@ def test_a_signal_reaches_the_program_and_its_end_is_known(start):
 
 LEAVES = """
 import os, time
+told, tell = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print(os.getpid(), flush=True)
+        os.write(tell, b"here")
         time.sleep(600)
     os._exit(0)
+os.read(told, 4)
 """
 
 
@@ -130,9 +132,7 @@ def test_nothing_of_it_is_left_when_its_end_is_known(start, nursery):
     first.kill()
     assert first.wait(20) == -signal.SIGKILL
     alone = len(descendants(nursery.keeper.pid))
-    process = start(LEAVES)
-    assert process.stdout.readline()
-    assert process.wait(20) == 0
+    assert start(LEAVES).wait(20) == 0
     assert len(descendants(nursery.keeper.pid)) == alone
 
 
