@@ -1,7 +1,9 @@
 """How the suite is asked: of which implementation, of which stages, and what a failure says."""
 
+import os
 import re
 import signal
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -18,13 +20,17 @@ from promises import (
 )
 from report import describe
 
+from workbench.launch import DEFAULTS
 from workbench.lessons import Lesson, before, lesson
 from workbench.saboteurs import Saboteur, saboteurs
 
 
 def pytest_configure(config):
-    """Hear Ctrl-C again: what a shell starts in the background ignores it, its children too."""
+    """Let nobody call at another's door; hear Ctrl-C again, to which the background is deaf."""
     CHANCE.seed(config.getoption("seed"))
+    if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and sys.platform == "linux":
+        # A port that was left is soon another server's: so each worker has an address of its own.
+        DEFAULTS["HOST"] = f"127.0.0.{2 + int(worker.removeprefix('gw'))}"
     for name, action in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from workbench.inside import listens
-from workbench.launch import Server
+from workbench.launch import DEFAULTS, Server
 from workbench.lessons import STAGES, Lesson, heirs
 
 ENDS_WITHIN = 15  # seconds for a program that must end by itself
@@ -103,7 +103,7 @@ class Program:
 
     def refuse(self, **settings) -> tuple[int, str]:
         """Start a program that must end at once; return its status and what it says on stderr."""
-        environment = os.environ | {name: str(value) for name, value in settings.items()}
+        environment = os.environ | DEFAULTS | {name: str(value) for name, value in settings.items()}
         process = Server.spawn(self.line, environment, os.getcwd())
         with process.stdout, process.stderr:
             try:

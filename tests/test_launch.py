@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workbench.launch import DidNotStart, NotSaid, Server, launch
+from workbench.launch import DEFAULTS, DidNotStart, NotSaid, Server, launch
 from workbench.lessons import Mistake, UnknownStage
 from workbench.undertaker import Undertaker
 
@@ -84,8 +84,8 @@ def test_a_server_is_found_at_a_port_of_the_systems_choice():
     with launch("s05") as server:
         assert server.running
         assert server.port not in (0, 7878)
-        assert server.address == ("127.0.0.1", server.port)
-        assert server.url == f"http://127.0.0.1:{server.port}"
+        assert server.address == (DEFAULTS["HOST"], server.port)
+        assert server.url == f"http://{DEFAULTS['HOST']}:{server.port}"
         assert server.get("/health").answer.json() == {"status": "ok"}
         with server.visit() as visitor:
             visitor.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")

@@ -7,12 +7,14 @@ from promises import since
 from report import expect
 from visitors import GET, crowd, logged, until
 
+from workbench.launch import DEFAULTS
+
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one program")
 
 
 @since("s01")
 def test_its_first_line_says_where_it_listens(server):
-    assert server.stdout.splitlines()[0] == f"Listening on http://127.0.0.1:{server.port}"
+    assert server.stdout.splitlines()[0] == f"Listening on http://{DEFAULTS['HOST']}:{server.port}"
     assert server.port > 0, "needed the port that the system chose, got 0"
 
 
