@@ -401,20 +401,27 @@ def test_the_walls_are_recorded_with_the_reason_for_each_that_is_missing(tmp_pat
 
 
 @linux
-def test_a_judge_finds_what_it_needs_where_its_user_may_not_pass(tmp_path, monkeypatch):
+@pytest.mark.parametrize("top", ["/tmp", "/var/tmp"])  # one that is hidden, and one that is not
+@pytest.mark.parametrize("closed", ["inner", "inner/course", "inner/course/.tox", ""])
+def test_a_judge_finds_what_it_needs_where_its_user_may_not_pass(monkeypatch, top, closed):
     if not cell().has("network"):
         pytest.skip("needs bubblewrap")
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as closed:  # for nobody else to enter
-        place = Path(closed).resolve() / "inner" / ".venv"
-        put(place / "found", "it")
+    with tempfile.TemporaryDirectory(dir=top) as folder:
+        os.chmod(folder, 0o755)
+        place = Path(folder).resolve() / "inner" / "course" / ".tox" / "py"
+        suite = place.parents[1] / "tests" / "found"
+        for file in (suite, place / "found", Path(folder) / "inner" / "secret"):
+            put(file, "it")
+        os.chmod(Path(folder) / closed, 0o700)  # for nobody else to enter
         monkeypatch.setattr(sys, "prefix", str(place))
+        monkeypatch.setattr(cells, "ROOT", place.parent.parent)
         with cells.workplace() as work:
             cells.own(work, cell().user())
-            line = [*cell().around_judge(work), "cat", str(place / "found")]
-            assert subprocess.run(line, capture_output=True, cwd="/").stdout == b"it"
-        put(place.parent / "secret", "it")
-        line[-1] = str(place.parent / "secret")
-        assert subprocess.run(line, capture_output=True, cwd="/").returncode
+            line = [*cell().around_judge(work), "cat", str(suite), str(place / "found")]
+            assert subprocess.run(line, capture_output=True, cwd="/").stdout == b"itit"
+            line[-2:] = [str(Path(folder) / "inner" / "secret")]
+            hidden = top == "/tmp" or closed in ("", "inner")
+            assert bool(subprocess.run(line, capture_output=True, cwd="/").returncode) == hidden
 
 
 def test_who_insists_on_isolation_is_told_what_is_missing(tmp_path, monkeypatch):

@@ -298,25 +298,26 @@ def _judge(work: Path) -> list[str]:
     hidden = [Path("/tmp"), Path.home().resolve()]  # noqa: S108 - hidden, not used
     for place in hidden:
         words += ["--perms", "1777", "--tmpfs", str(place)]
+    bound: list[Path] = []
     for shown in sorted((PLAIN, Path(sys.prefix), ROOT, work), key=lambda place: len(place.parts)):
-        for parent in reversed(shown.parents):
-            if not _open(parent) and not any(map(parent.is_relative_to, hidden)):
-                hidden.append(parent)
+        closed = shown != work and not _open(shown)
+        for parent in (*reversed(shown.parents), *[shown] * closed):
+            above = [top for top in (*hidden, *bound) if parent.is_relative_to(top)]
+            top = max(above, key=lambda place: len(place.parts), default=None)
+            if top in hidden and top != parent:  # where it is hidden, it is made anew
+                words += ["--dir", str(parent), "--chmod", "0755", str(parent)]
+            elif top not in hidden and not _open(parent):
                 words += ["--perms", "0755", "--tmpfs", str(parent)]
-        words += [*_reached(shown, hidden), "--ro-bind", str(shown), str(shown)]
+                hidden.append(parent)
+        for place in shown.iterdir() if closed else [shown]:
+            words += ["--ro-bind", str(place), str(place)]
+            bound.append(place)
     return [*words, "--bind", str(work / "scratch"), str(work / "scratch"), "--"]
 
 
 def _open(folder: Path) -> bool:
     """Tell whether every user may pass through a folder, as the one who judges has to."""
     return bool(folder.stat().st_mode & stat.S_IXOTH)
-
-
-def _reached(place: Path, hidden: Sequence[Path]) -> Iterator[str]:
-    """Make the folders above a place anew where they are hidden, for every user to pass."""
-    for parent in reversed(place.parents):
-        if any(parent.is_relative_to(top) and parent != top for top in hidden):
-            yield from ("--dir", str(parent), "--chmod", "0755", str(parent))
 
 
 def _stranger(user: int) -> list[str]:
