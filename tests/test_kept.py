@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not cell().has("bubblewrap"), reason="needs bubblewrap"
 )
 SELF = """
-import __main__, sys, os, signal, threading, time
+import __main__, sys, os, signal, threading
 print(__name__, __file__, sys.argv, sys.path, os.getcwd())
 print(sorted(os.environ.keys() - {"PWD"}), sys.flags)  # PWD is of bubblewrap
 print(sorted(name for name in vars(__main__) if name.startswith("__")))
@@ -150,7 +150,7 @@ def test_a_zygote_that_was_stopped_holds_nobody_up(start, monkeypatch):
     assert outcome(start("print('again')"))[::2] == ("again\n", 0)
 
 
-def test_what_cannot_be_kept_is_started_plainly(work, under, monkeypatch):
+def test_what_cannot_be_kept_is_started_plainly():
     broken = Nursery(["/bin/false"])
     process = broken.spawn(["/bin/false", sys.executable, "x.py"], os.environ, "/")
     assert isinstance(process, subprocess.Popen)

@@ -174,9 +174,8 @@ def _tried(name: str, standing: Cell) -> tuple[bool, str]:
         inner = _program(work) if name == "bubblewrap" else []
         inner = [word.replace("{cwd}", "/") for word in inner]
         own(work, hoped.user())
-        python = [str(PYTHON)] if inner else [sys.executable]
-        needs = [] if inner else ["pytest"]
-        words = [*hoped.around_judge(work), *inner, *python, "-I", "-c", LISTENS, *needs]
+        python, *needs = [str(PYTHON)] if inner else [sys.executable, "pytest"]
+        words = [*hoped.around_judge(work), *inner, python, "-I", "-c", LISTENS, *needs]
         on, why = _works(words)
         lacks = [option for option in NEWER if inner and not _known(option)]
         return on, f"this bubblewrap has no {', '.join(lacks)}" if on and lacks else why

@@ -43,6 +43,7 @@ RLIMITS = {
 }
 OURS = "PYTEST_"  # variables that begin so tell which sentence is being said
 Use = dict[str, int]
+NOTHING: Use = {"output": 0, "lines": 0}  # has been said yet
 
 
 class Gone:
@@ -62,7 +63,7 @@ class Keeper:
         self.plan, self.wrapped, self.trusted = plan, bool(plan["wrap"]), plan["trusted"]
         wrap = [word.replace("{cwd}", where(plan["work"])) for word in plan["wrap"]]
         self.argv = [*wrap, plan["instead"].get(argv[0], argv[0]), *argv[1:]]
-        self.said: Use = {"output": 0, "lines": 0}
+        self.said: Use = dict(NOTHING)
         self.ticks, self.due, self.ended, self.parent = 0, 0.0, False, os.getppid()
         self.last_words = 2
         self.poll, self.streams = select.poll(), dict[int, int]()
@@ -242,7 +243,7 @@ class Warden(Keeper):
             self.poll.unregister(self.asked)
             self.zygote.close()
             return
-        self.said, pipes = {"output": 0, "lines": 0}, [os.pipe(), os.pipe()]
+        self.said, pipes = dict(NOTHING), [os.pipe(), os.pipe()]
         handed = [writing for _, writing in pipes] + numbers[2:]
         with Gone():
             self.socket.send_fds(self.zygote, [words], handed)
