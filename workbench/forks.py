@@ -22,11 +22,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import psutil
-
 from workbench.cell import furnish
 from workbench.grade import FILES, collected, quoted, unsaid
-from workbench.launch import descendants
+from workbench.launch import descendants, kill
 from workbench.lessons import Mistake, UnknownStage, lesson, lessons
 from workbench.manifest import manifest
 
@@ -232,9 +230,7 @@ def _git(home: Path, *words: str, protocols: str = "https:ssh:file", **more: str
         try:
             said, complaint = _bounded(process, home)
         finally:
-            for one in descendants(process.pid):
-                with suppress(psutil.Error):
-                    one.kill()
+            kill(descendants(process.pid))
             process.kill()
     if process.returncode:
         raise NotFetched(_why(complaint) or f"git has ended with {process.returncode}")

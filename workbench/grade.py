@@ -30,12 +30,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-
 from workbench import graded, manifest
 from workbench.cell import LANES, Cell, cell, environment, own, renew, workplace
 from workbench.heard import UNENDED, entries, understood
-from workbench.launch import UNDERTAKER, descendants
+from workbench.launch import UNDERTAKER, descendants, kill
 from workbench.lessons import STAGES, Lesson, Mistake, lesson
 from workbench.manifest import Marks
 from workbench.mine import ROOT, Stage, write
@@ -507,9 +505,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(ENDS_WITHIN)
         return
-    for one in descendants(process.pid):
-        with contextlib.suppress(psutil.Error):
-            one.kill()
+    kill(descendants(process.pid))
     process.kill()
 
 

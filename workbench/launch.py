@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -223,9 +223,7 @@ class Server:
             self._ask_to_end()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(patience)
-        for process in family:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        kill(family)
         self.process.kill()
         SERVERS.discard(self)
         return self.wait()
@@ -375,6 +373,13 @@ def descendants(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.Error):
         return list(psutil.Process(pid).children(recursive=True))
     return []
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """End these at once; one that has gone already is as it should be."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def _ended(status: int) -> str:
