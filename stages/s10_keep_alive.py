@@ -179,6 +179,11 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
+def listed(value: str) -> list[str]:
+    """Take a header apart that is a list, at its commas (RFC 9110 §5.6.1)."""
+    return [item.strip(" \t") for item in value.split(",")]
+
+
 def page(name: str, status: int = 200, media: str = "text/html; charset=utf-8") -> Response:
     """Answer with a file from the folder `static`."""
     return Response(status, media, (STATIC / name).read_bytes())
@@ -241,7 +246,7 @@ def respond(request: Request) -> Response:
 
 def persists(request: Request) -> bool:
     """Tell whether the caller will use the connection again (RFC 9112 §9.3)."""
-    options = re.split(r"[ \t]*,[ \t]*", request.headers.get("connection", "").lower())
+    options = listed(request.headers.get("connection", "").lower())
     return "close" not in options and (request.version == "HTTP/1.1" or "keep-alive" in options)
 
 

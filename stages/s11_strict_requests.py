@@ -172,18 +172,18 @@ def chunk_size(line: str) -> int:
     return int(matched(CHUNK_LINE, line, "the size of a chunk")[0], 16)
 
 
-def body_length(request: Request) -> int | None:
+def body_length(request: Request, most: int) -> int | None:
     """Say how long a body is, None for one in chunks; refuse a doubtful one (RFC 9112 §6.3)."""
     length = request.headers.get("content-length", "0")
     if not length.isdecimal():
         raise HTTPError(400, f"needed a Content-Length in digits, got {length[:80]!a}")
-    if len(length) > 99 or int(length) > MAX_BODY:  # int() fails on thousands of digits
-        raise HTTPError(413, f"a body may have {MAX_BODY} bytes, this one has {length[:80]}")
+    if len(length) > 99 or int(length) > most:  # int() fails on thousands of digits
+        raise HTTPError(413, f"a body may have {most} bytes, this one has {length[:80]}")
     if (coding := request.headers.get("transfer-encoding")) is None:
         return int(length)
     if "content-length" in request.headers or request.version == "HTTP/1.0":
         raise HTTPError(400, "needed no Content-Length beside Transfer-Encoding, and HTTP/1.1")
-    codings = re.split(r"[ \t]*,[ \t]*", coding.lower())
+    codings = listed(coding.lower())
     if codings != ["chunked"]:
         status = 400 if "chunked" in codings[:-1] or codings[-1] != "chunked" else 501
         raise HTTPError(status, f"needed 'Transfer-Encoding: chunked', got {coding[:80]!a}")
@@ -194,9 +194,9 @@ def read_request(connection: socket.socket, buffer: bytearray, head: bytes) -> R
     """Understand a head, and take from the buffer the body that it announces."""
     request = parse_request(head)
     expected = request.headers.get("expect", "").lower() if request.version == "HTTP/1.1" else ""
-    if set(re.split(r"[ \t]*,[ \t]*", expected)) - {"", "100-continue"}:
+    if set(listed(expected)) - {"", "100-continue"}:
         raise HTTPError(417, f"needed 'Expect: 100-continue', got {expected[:80]!a}")
-    if (length := body_length(request)) == 0:
+    if (length := body_length(request, MAX_BODY)) == 0:
         return request
     if expected and not buffer:
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -233,6 +233,11 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+def listed(value: str) -> list[str]:
+    """Take a header apart that is a list, at its commas (RFC 9110 §5.6.1)."""
+    return [item.strip(" \t") for item in value.split(",")]
 
 
 def page(name: str, status: int = 200, media: str = "text/html; charset=utf-8") -> Response:
@@ -299,7 +304,7 @@ def respond(request: Request) -> Response:
 
 def persists(request: Request) -> bool:
     """Tell whether the caller will use the connection again (RFC 9112 §9.3)."""
-    options = re.split(r"[ \t]*,[ \t]*", request.headers.get("connection", "").lower())
+    options = listed(request.headers.get("connection", "").lower())
     return "close" not in options and (request.version == "HTTP/1.1" or "keep-alive" in options)
 
 

@@ -103,6 +103,22 @@ def test_close_is_one_of_a_list_in_any_case(server):
         expect_each(exchange, 200, ending="closed")
 
 
+LONG = 300_000  # letters: whoever looks at each of them once for each is not done today
+FIELDS = (
+    *("Connection", "Expect", "Transfer-Encoding", "Content-Type", "Accept-Encoding"),
+    *("Range", "If-Match", "If-None-Match", "If-Modified-Since", "X-Request-Id"),
+)
+
+
+@since("s10", new=False, MAX_HEAD=10**7, MAX_LINE=10**7)
+def test_a_long_header_costs_no_time(server):
+    values = [f"a{' ' * LONG}b", "a," * (LONG // 2), "a; " * (LONG // 3), '"' * LONG]
+    for name in FIELDS:
+        for value in values:
+            request = ask("GET /static/hello.html HTTP/1.1", f"{name}: {value}")
+            expect(server.say(request, answers=1))
+
+
 @since("s10")
 def test_what_only_looks_like_close_does_not_close(server):
     for lines in STAYING:
