@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -72,18 +72,19 @@ FIELD_LINE = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*)")
 CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]+)(?:{CHUNK_EXT})*")
 BLANK_LINE = re.compile(rb"\n\r?\n")
 
-TABLE = """CREATE TABLE IF NOT EXISTS todos (
+SCHEMA = """PRAGMA journal_mode = WAL;  -- those who read do not wait for a writer
+CREATE TABLE IF NOT EXISTS todos (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     title TEXT NOT NULL,
     done INTEGER NOT NULL,
     version INTEGER NOT NULL DEFAULT 1
 )"""
-JSON = ("application/json", "application/merge-patch+json")
 
 log = logging.getLogger(__name__)
 here = threading.local()  # what each thread has for itself
 
 Job = Callable[[], object]
+Todo = dict[str, object]  # by the names of the table's columns
 
 
 @dataclass(frozen=True)
@@ -113,16 +114,6 @@ class Response:
         for name, value in {"Content-Type": self.content_type, **self.headers}.items():
             if not FIELD_LINE.fullmatch(f"{name}: {value}"):
                 raise ValueError(f"this is no header: {name}: {value!a:.80}")
-
-
-@dataclass(frozen=True)
-class Todo:
-    """Something to do, as a row of the table; `version` counts its changes."""
-
-    id: int
-    title: str
-    done: bool
-    version: int
 
 
 class Buffer(bytearray):
@@ -221,18 +212,18 @@ def chunk_size(line: str) -> int:
     return int(matched(CHUNK_LINE, line, "the size of a chunk")[0], 16)
 
 
-def body_length(request: Request) -> int | None:
+def body_length(request: Request, most: int) -> int | None:
     """Say how long a body is, None for one in chunks; refuse a doubtful one (RFC 9112 §6.3)."""
     length = request.headers.get("content-length", "0")
     if not length.isdecimal():
         raise HTTPError(400, f"needed a Content-Length in digits, got {length[:80]!a}")
-    if len(length) > 99 or int(length) > MAX_BODY:  # int() fails on thousands of digits
-        raise HTTPError(413, f"a body may have {MAX_BODY} bytes, this one has {length[:80]}")
+    if len(length) > 99 or int(length) > most:  # int() fails on thousands of digits
+        raise HTTPError(413, f"a body may have {most} bytes, this one has {length[:80]}")
     if (coding := request.headers.get("transfer-encoding")) is None:
         return int(length)
     if "content-length" in request.headers or request.version == "HTTP/1.0":
         raise HTTPError(400, "needed no Content-Length beside Transfer-Encoding, and HTTP/1.1")
-    codings = re.split(r"[ \t]*,[ \t]*", coding.lower())
+    codings = listed(coding.lower())
     if codings != ["chunked"]:
         status = 400 if "chunked" in codings[:-1] or codings[-1] != "chunked" else 501
         raise HTTPError(status, f"needed 'Transfer-Encoding: chunked', got {coding[:80]!a}")
@@ -243,9 +234,9 @@ def read_request(connection: socket.socket, buffer: Buffer, head: bytes) -> Requ
     """Understand a head, and take from the buffer the body that it announces."""
     request = parse_request(head)
     expected = request.headers.get("expect", "").lower() if request.version == "HTTP/1.1" else ""
-    if set(re.split(r"[ \t]*,[ \t]*", expected)) - {"", "100-continue"}:
+    if set(listed(expected)) - {"", "100-continue"}:
         raise HTTPError(417, f"needed 'Expect: 100-continue', got {expected[:80]!a}")
-    if (length := body_length(request)) == 0:
+    if (length := body_length(request, MAX_BODY)) == 0:
         return request
     buffer.deadline = time.monotonic() + BODY_SECONDS
     if expected and not buffer:
@@ -289,6 +280,11 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
+def listed(value: str) -> list[str]:
+    """Take a header apart that is a list, at its commas (RFC 9110 §5.6.1)."""
+    return [item.strip(" \t") for item in value.split(",")]
+
+
 def page(name: str, status: int = 200, media: str = "text/html; charset=utf-8") -> Response:
     """Answer with a file from the folder `static`."""
     return Response(status, media, (STATIC / name).read_bytes())
@@ -324,14 +320,15 @@ def problem(status: int, detail: str, field: str | None = None, **headers: str) 
 
 def show(todo: Todo, status: int = 200, **headers: str) -> Response:
     """Answer with a to-do, and with the tag that a change of it may name."""
-    headers["ETag"] = f'"{todo.version}"'
-    return Response(status, "application/json", json.dumps(asdict(todo)).encode(), headers)
+    headers["ETag"] = f'"{todo["version"]}"'
+    return Response(status, "application/json", json.dumps(todo).encode(), headers)
 
 
 def database() -> sqlite3.Connection:
     """Return this thread's own connection, on which a statement is done whole or not at all."""
     if not hasattr(here, "connection"):
         connection = sqlite3.connect(DATABASE, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = FULL")  # what is done is on the disk
         here.connection = connection
     mine: sqlite3.Connection = here.connection
@@ -341,19 +338,15 @@ def database() -> sqlite3.Connection:
 def make_table() -> None:
     """Open the database, new if there is none, or end the program with the reason."""
     try:
-        database().execute("PRAGMA journal_mode = WAL")  # those who read do not wait for a writer
-        database().execute(TABLE)
+        database().executescript(SCHEMA)
     except sqlite3.Error as error:
         sys.exit(f"cannot use DATABASE={DATABASE} ({error}): set a file that can be written")
 
 
-def run(statement: str, *values: object) -> list[Todo]:
+def run(statement: str, **values: object) -> list[Todo]:
     """Run a statement; values stand beside it, and whatever is in them is never taken for SQL."""
-    try:
-        rows = database().execute(statement, values).fetchall()  # blocking
-    except sqlite3.OperationalError as error:
-        raise HTTPError(503, f"the database cannot do it now: {error}") from error
-    return [Todo(key, title, bool(done), version) for key, title, done, version in rows]
+    rows = database().execute(statement, values).fetchall()  # blocking
+    return [{**row, "done": bool(row["done"])} for row in rows]
 
 
 TITLE = r"(?s)(?=.*\S)[^\ud800-\udfff]{1,200}"  # half of a surrogate pair could not be stored
@@ -366,8 +359,8 @@ RULES: dict[str, tuple[str, type, str]] = {
 def read_todo(request: Request, *needed: str) -> dict[str, object]:
     """Understand a to-do that comes as JSON; refuse what is missing, and what does not belong."""
     media = request.headers.get("content-type", "").partition(";")[0].strip(" \t").lower()
-    if media not in JSON:
-        raise HTTPError(415, f"needed Content-Type: {JSON[0]}, got {media[:80]!a}")
+    if media not in ("application/json", "application/merge-patch+json"):
+        raise HTTPError(415, f"needed Content-Type: application/json, got {media[:80]!a}")
     try:
         sent = json.loads(request.body.decode())
     except (ValueError, RecursionError) as error:
@@ -391,56 +384,55 @@ def choice(request: Request, name: str, default: str, rule: str, words: str) -> 
 
 
 def list_todos(request: Request) -> Response:
-    """Show a page of the list: `?limit=` so many `?after=` an id, `?done=true` or false."""
+    """Show a page of the list: at most `?limit=`, behind the id `?after=`, `?done=` or not."""
     limit = int(choice(request, "limit", "20", "[1-9][0-9]?|100", "a whole number from 1 to 100"))
     after = int(choice(request, "after", "0", "[0-9]{1,18}", "a whole number of 1 to 18 digits"))
     done = choice(request, "done", "", "true|false|", "true or false")
-    select = "SELECT * FROM todos WHERE id > ? AND ? IN ('', done) ORDER BY id LIMIT ?"
-    found = run(select, after, done and int(done == "true"), limit + 1)
-    todos, more = [asdict(todo) for todo in found[:limit]], len(found) > limit
-    last = f"/todos?after={found[limit - 1].id}&limit={limit}&done={done}" if more else None
-    return Response(200, "application/json", json.dumps({"todos": todos, "next": last}).encode())
+    select = "SELECT * FROM todos WHERE id > :after AND :done IN ('', done) ORDER BY id LIMIT :most"
+    found = run(select, after=after, done=done and done == "true", most=limit + 1)
+    todos, more = found[:limit], len(found) > limit
+    rest = f"/todos?after={todos[-1]['id']}&limit={limit}&done={done}" if more else None
+    return Response(200, "application/json", json.dumps({"todos": todos, "next": rest}).encode())
 
 
 def create(request: Request) -> Response:
     """Put something on the list, and say where it is."""
-    sent = read_todo(request, "title")
-    insert = """INSERT INTO todos (title, done) SELECT ?, ?
-                WHERE (SELECT count(*) FROM todos) < ? RETURNING *"""
-    if not (made := run(insert, sent["title"], sent.get("done", False), MAX_TODOS)):
+    sent = {"done": False} | read_todo(request, "title")
+    insert = """INSERT INTO todos (title, done) SELECT :title, :done
+                WHERE (SELECT count(*) FROM todos) < :most RETURNING *"""
+    if not (made := run(insert, most=MAX_TODOS, **sent)):
         raise HTTPError(409, f"the list is full: {MAX_TODOS} to-dos. Delete one first")
-    return show(made[0], 201, Location=f"/todos/{made[0].id}")
+    return show(made[0], 201, Location=f"/todos/{made[0]['id']}")
 
 
 def find(request: Request) -> Todo:
     """Look up the to-do of a path; refuse one that is not as the caller knows it (If-Match)."""
     key = request.path.removeprefix("/todos/")
     known = re.fullmatch("[1-9][0-9]{0,17}", key)
-    if not known or not (found := run("SELECT * FROM todos WHERE id = ?", int(key))):
+    if not known or not (found := run("SELECT * FROM todos WHERE id = :id", id=int(key))):
         raise HTTPError(404, f"there is no to-do {key[:80]!a}")
     tags = request.headers.get("if-match", "*")
-    if tags != "*" and f'"{found[0].version}"' not in re.split(r"[ \t]*,[ \t]*", tags):
+    if tags != "*" and f'"{found[0]["version"]}"' not in listed(tags):
         raise HTTPError(412, "somebody has changed it: get it again")
     return found[0]
 
 
 def change(request: Request) -> Response:
-    """Change a to-do, all of it by PUT, some of it by PATCH, as it is and not as it was."""
+    """Change a to-do, all of it by PUT, some of it by PATCH, in its newest version."""
     sent = read_todo(request, *RULES if request.method == "PUT" else ())
-    update = """UPDATE todos SET title = coalesce(?, title), done = coalesce(?, done),
-                version = version + 1 WHERE id = ? AND version = ? RETURNING *"""
-    while True:  # until nobody comes in between
-        old = find(request)
-        if made := run(update, sent.get("title"), sent.get("done"), old.id, old.version):
-            return show(made[0])
+    update = """UPDATE todos SET title = :title, done = :done, version = version + 1
+                WHERE id = :id AND version = :version RETURNING *"""
+    while not (made := run(update, **(find(request) | sent))):
+        pass  # somebody was faster: look again
+    return show(made[0])
 
 
 def delete(request: Request) -> Response:
     """Take a to-do off the list."""
-    while True:
-        old = find(request)
-        if run("DELETE FROM todos WHERE id = ? AND version = ? RETURNING *", old.id, old.version):
-            return Response(204, "text/plain", b"")
+    strike = "DELETE FROM todos WHERE id = :id AND version = :version RETURNING *"
+    while not run(strike, **find(request)):
+        pass  # somebody was faster: look again
+    return Response(204, "text/plain", b"")
 
 
 Handler = Callable[[Request], Response]
@@ -487,6 +479,9 @@ def respond(request: Request) -> Response:
         return route(request)
     except HTTPError as error:
         return problem(*error.args)
+    except sqlite3.OperationalError as error:
+        log.warning("the database cannot do %s: %s", request.target, error)
+        return problem(503, "the database cannot do it now: try again")
     except Exception:
         log.exception("the handler of %s failed", request.target)
         return plain(500, "the server failed, and its log says why")
@@ -494,7 +489,7 @@ def respond(request: Request) -> Response:
 
 def persists(request: Request) -> bool:
     """Tell whether the caller will use the connection again (RFC 9112 §9.3)."""
-    options = re.split(r"[ \t]*,[ \t]*", request.headers.get("connection", "").lower())
+    options = listed(request.headers.get("connection", "").lower())
     return "close" not in options and (request.version == "HTTP/1.1" or "keep-alive" in options)
 
 
