@@ -18,14 +18,13 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email import message_from_string
-from email.message import Message
-from email.utils import collapse_rfc2231_value, formatdate, parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from functools import partial
 from html import escape
 from http import HTTPStatus
@@ -55,8 +54,7 @@ LINGER_SECONDS = setting("LINGER_SECONDS", 2, least=0, most=3600)
 PAGES = Path(__file__).resolve().parent.parent / "static"
 STATIC = Path(os.environ.get("STATIC") or PAGES).resolve()
 UPLOADS = Path(os.environ.get("UPLOADS") or PAGES.parent / "uploads").resolve()
-DESK = ".upload-"  # how a folder begins whose files have not been kept yet
-FORMS = ("/hello", "/uploads")
+DESK = UPLOADS / ".desk"  # what lies on it has not been kept yet
 LOG_FORMAT = "%(relativeCreated)7.0f ms  %(threadName)-14s  %(message)s"
 MAX_QUEUE = setting("MAX_QUEUE", 300, least=1, most=100_000)  # connections
 MAX_FIELDS = setting("MAX_FIELDS", 100, least=1, most=10_000)
@@ -82,11 +80,13 @@ TARGET = re.compile(rf"(?:{HTTP_URI}|(?=/))({PATH})(?:\?({QUERY}))?|\*")
 REQUEST_LINE = re.compile(rf"({TOKEN}) ([!-~]+) HTTP/([0-9])\.([0-9])")
 FIELD_LINE = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*)")
 CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]+)(?:{CHUNK_EXT})*")
+PARAMETER = re.compile(rf';[ \t]*({TOKEN})=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 BLANK_LINE = re.compile(rb"\n\r?\n")
 
 log = logging.getLogger(__name__)
 
 Job = Callable[[], object]
+Part = tuple[dict[str, str], Iterator[bytes]]  # of a form: its parameters, and what it holds
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class Request:
     version: str
     headers: dict[str, str]
     body: bytes = b""
-    form: dict[str, list[str]] = field(default_factory=dict)
-    uploads: tuple[Path, ...] = ()  # a folder for each file: its `content`, and its `name`
+    parts: Iterable[Part] = ()  # of a form with files: read them all, or raise
 
 
 @dataclass(frozen=True)
@@ -206,10 +205,10 @@ def take(connection: socket.socket, buffer: Buffer, count: int) -> bytes:
 
 def stream(connection: socket.socket, buffer: Buffer, count: int) -> Iterator[bytes]:
     """Take so many bytes from the buffer, too, but in pieces, as they arrive."""
+    end = buffer.deadline
     while count:
-        if not buffer:
-            receive(connection, buffer)
-        yield (piece := take(connection, buffer, min(count, len(buffer))))
+        buffer.deadline = min(end, time.monotonic() + SEND_SECONDS)  # nor may he fall silent
+        yield (piece := take(connection, buffer, min(count, len(buffer) or 1)))  # 1: wait for more
         count -= len(piece)
 
 
@@ -222,17 +221,18 @@ def read_line(connection: socket.socket, buffer: Buffer) -> str:
     return take(connection, buffer, end + 1).decode("latin-1").removesuffix("\r\n")
 
 
-def read_chunks(connection: socket.socket, buffer: Buffer, most: int) -> Iterator[bytes]:
-    """Take a body out of its chunks, and drop the trailers behind it (RFC 9112 §7.1)."""
-    room = most
+def read_chunks(connection: socket.socket, buffer: Buffer) -> bytes:
+    """Put a body together from its chunks, and drop the trailers behind it (RFC 9112 §7.1)."""
+    body = bytearray()
     while size := chunk_size(read_line(connection, buffer)):
-        if (room := room - size) < 0:
-            raise HTTPError(413, f"a body may have {most} bytes, and this one has more")
-        yield from stream(connection, buffer, size)
+        if len(body) + size > MAX_BODY:
+            raise HTTPError(413, f"a body may have {MAX_BODY} bytes, and this one has more")
+        body += take(connection, buffer, size)
         if take(connection, buffer, 2) != b"\r\n":
             raise HTTPError(400, f"needed CR LF behind a chunk of {size} bytes")
     while line := read_line(connection, buffer):
         parse_headers([line])
+    return bytes(body)
 
 
 def chunk_size(line: str) -> int:
@@ -251,31 +251,32 @@ def body_length(request: Request, most: int) -> int | None:
         return int(length)
     if "content-length" in request.headers or request.version == "HTTP/1.0":
         raise HTTPError(400, "needed no Content-Length beside Transfer-Encoding, and HTTP/1.1")
-    codings = re.split(r"[ \t]*,[ \t]*", coding.lower())
+    codings = listed(coding.lower())
     if codings != ["chunked"]:
         status = 400 if "chunked" in codings[:-1] or codings[-1] != "chunked" else 501
         raise HTTPError(status, f"needed 'Transfer-Encoding: chunked', got {coding[:80]!a}")
     return None
 
 
-def read_request(connection: socket.socket, buffer: Buffer, head: bytes, desk: Path) -> Request:
+def read_request(connection: socket.socket, buffer: Buffer, head: bytes) -> Request:
     """Understand a head, and take from the buffer the body that it announces."""
     request = parse_request(head)
     expected = request.headers.get("expect", "").lower() if request.version == "HTTP/1.1" else ""
-    if set(re.split(r"[ \t]*,[ \t]*", expected)) - {"", "100-continue"}:
+    if set(listed(expected)) - {"", "100-continue"}:
         raise HTTPError(417, f"needed 'Expect: 100-continue', got {expected[:80]!a}")
-    kind, boundary = form_type(request)
-    most, seconds = (MAX_UPLOAD, UPLOAD_SECONDS) if boundary else (MAX_BODY, BODY_SECONDS)
+    about = parameters(request.headers, "content-type")
+    large = (request.method, request.path, about[""]) == ("POST", "/uploads", "multipart/form-data")
+    most, seconds = (MAX_UPLOAD, UPLOAD_SECONDS) if large else (MAX_BODY, BODY_SECONDS)
     if (length := body_length(request, most)) == 0:
         return request
-    buffer.deadline = time.monotonic() + seconds
+    buffer.deadline = time.monotonic() + (seconds if length else BODY_SECONDS)
     if expected and not buffer:
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = stream(connection, buffer, length) if length else read_chunks(connection, buffer, most)
-    if boundary:
-        return read_form(request, boundary, body, desk)
-    request = replace(request, body=b"".join(body))
-    return parse_form(request) if kind == "application/x-www-form-urlencoded" else request
+    if large:
+        form = stream(connection, buffer, length) if length else [read_chunks(connection, buffer)]
+        return replace(request, parts=parts(about.get("boundary", ""), form))
+    body = read_chunks(connection, buffer) if length is None else take(connection, buffer, length)
+    return replace(request, body=body)
 
 
 def parse_request(head: bytes) -> Request:
@@ -313,35 +314,27 @@ def parse_headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def form_type(request: Request) -> tuple[str, bytes]:
-    """Tell how a form is spelled, and what stands between its parts; other routes have no forms."""
-    header = Message()
-    if request.method == "POST" and request.path in FORMS:
-        header["Content-Type"] = request.headers.get("content-type", "")[:MAX_LINE]
-    if (kind := header.get_content_type()) != "multipart/form-data":
-        return kind, b""
-    boundary = parameter(header, "Content-Type", "boundary").encode()
-    if not 1 <= len(boundary) <= 70:
-        raise HTTPError(400, f"needed a boundary of 1 to 70 bytes, got {boundary[:80]!a}")
-    return kind, boundary
+def listed(value: str) -> list[str]:
+    """Take a header apart that is a list, at its commas (RFC 9110 §5.6.1)."""
+    return [item.strip(" \t") for item in value.split(",")]
 
 
-def parameter(head: Message, header: str, name: str) -> str:
-    """Read what stands behind a value: `; name=token; name="string"; name*=utf-8''%C3%A9`."""
-    try:
-        value = head.get_param(name, "", header)
-        text = collapse_rfc2231_value(value) if isinstance(value, tuple) else value
-        return text.encode().decode()  # which half of a surrogate pair does not survive
-    except (TypeError, ValueError):
-        raise HTTPError(400, f"needed a {name} that can be read, in {header}") from None
+def parameters(headers: dict[str, str], name: str) -> dict[str, str]:
+    """Take `value; key=token; key="text"` apart; the key of the value is "" (RFC 9110 §5.6.6)."""
+    text = headers.get(name, "").encode("latin-1").decode(errors="replace")
+    found = {"": text.partition(";")[0].strip(" \t").lower()}
+    for key, quoted, bare in PARAMETER.findall(text):
+        found[key.lower()] = bare.strip(" \t") or re.sub(r'\\(["\\])', r"\1", quoted)
+    return found
 
 
-def parse_form(request: Request) -> Request:
-    """Understand a form that is spelled like a query (URL Standard §5.1)."""
-    text = request.body.decode(errors="replace")
-    if text.count("&") >= MAX_FIELDS:
+def form(request: Request) -> dict[str, list[str]]:
+    """Find the fields of a body that is spelled like a query, if it is one (URL Standard §5.1)."""
+    kind = parameters(request.headers, "content-type")[""]
+    body = request.body if kind == "application/x-www-form-urlencoded" else b""
+    if body.count(b"&") >= MAX_FIELDS:
         raise HTTPError(413, f"a form may have {MAX_FIELDS} fields, and this one has more")
-    return replace(request, form=parse_qs(text, keep_blank_values=True))
+    return parse_qs(body.decode(errors="replace"), keep_blank_values=True)
 
 
 def up_to(mark: bytes, body: Iterator[bytes], rest: bytearray) -> Iterator[bytes]:
@@ -357,59 +350,31 @@ def up_to(mark: bytes, body: Iterator[bytes], rest: bytearray) -> Iterator[bytes
     del rest[: end + len(mark)]
 
 
-def gather(pieces: Iterator[bytes], most: int) -> bytes:
+def gather(pieces: Iterator[bytes]) -> bytes:
     """Put pieces together that have to fit into memory."""
     whole = bytearray()
     for piece in pieces:
         whole += piece
-        if len(whole) > most:
-            raise HTTPError(413, f"what is not in a file may have {most} bytes, and this has more")
+        if len(whole) > MAX_LINE:
+            raise HTTPError(413, f"a field, or a part's head, may have {MAX_LINE} bytes")
     return bytes(whole)
 
 
-def parts(boundary: bytes, body: Iterator[bytes]) -> Iterator[tuple[Message, Iterator[bytes]]]:
-    """Cut a form at its boundary: for each part its headers, and its content (RFC 2046 §5.1.1)."""
-    rest, mark = bytearray(b"\r\n"), b"\r\n--" + boundary
-    body = chain(body, [b"\r\n"])  # so that there is a line's end behind the last boundary, too
-    gather(up_to(mark, body, rest), MAX_HEAD)  # what comes before the first part is not for us
-    while not gather(up_to(b"\r\n", body, rest), MAX_LINE).startswith(b"--"):
-        lines = gather(up_to(b"\r\n\r\n", body, rest), MAX_LINE).decode(errors="replace")
-        if "Content-Disposition" not in (head := message_from_string(lines)):
-            raise HTTPError(400, f"needed a Content-Disposition, got {lines[:80]!a}")
-        yield head, up_to(mark, body, rest)
+def parts(boundary: str, form: Iterable[bytes]) -> Iterator[Part]:
+    """Cut a form at its boundary; what a part holds has to be read before the next (RFC 7578)."""
+    if not 1 <= len(boundary) <= 70:
+        raise HTTPError(400, f"needed a boundary of 1 to 70 letters, got {boundary[:80]!a}")
+    rest, mark = bytearray(b"\r\n"), f"\r\n--{boundary}".encode()
+    body = chain(form, [b"\r\n"])  # so that there is a line's end behind the last boundary, too
+    gather(up_to(mark, body, rest))  # what comes before the first part is not for us
+    while not gather(up_to(b"\r\n", body, rest)).startswith(b"--"):
+        lines = gather(up_to(b"\r\n\r\n", body, rest)).decode("latin-1")
+        about = parameters(parse_headers(lines.split("\r\n")), "content-disposition")
+        if "name" not in about:
+            raise HTTPError(400, f"needed a Content-Disposition with a name, got {lines[:80]!a}")
+        yield about, up_to(mark, body, rest)
     for _ in body:  # nor is what comes behind the last
         pass
-
-
-def read_form(request: Request, boundary: bytes, body: Iterator[bytes], desk: Path) -> Request:
-    """Sort the parts of a form while they arrive: fields here, files on the desk (RFC 7578)."""
-    form: dict[str, list[str]] = {}
-    uploads, room = [], MAX_BODY
-    for count, (head, content) in enumerate(parts(boundary, body)):
-        if count >= MAX_FIELDS:
-            raise HTTPError(413, f"a form may have {MAX_FIELDS} parts, and this one has more")
-        if name := parameter(head, "Content-Disposition", "filename"):
-            uploads.append(put_down(content, name, desk / str(count)))
-        else:
-            text, label = gather(content, room), parameter(head, "Content-Disposition", "name")
-            room -= len(text)
-            form.setdefault(label, []).append(text.decode(errors="replace"))
-    return replace(request, form=form, uploads=tuple(uploads))
-
-
-def put_down(content: Iterator[bytes], name: str, folder: Path) -> Path:
-    """Write a file as it arrives, and beside it its name, without the sender's folders."""
-    name = re.split(r"[/\\]", name)[-1].replace("%22", '"')[-255:] or "unnamed"
-    try:
-        folder.mkdir(parents=True)
-        (folder / "name").write_bytes(name.encode())
-        with (folder / "content").open("xb") as file:
-            file.writelines(content)
-    except ConnectionError:
-        raise
-    except OSError as error:
-        raise HTTPError(507, f"the server could not keep it: {error.strerror}") from error
-    return folder
 
 
 def page(name: str, status: int = 200, media: str = "text/html; charset=utf-8") -> Response:
@@ -424,7 +389,7 @@ def plain(status: int, words: str, **headers: str) -> Response:
 
 def hello(request: Request) -> Response:
     """Greet by name; `json.dumps` escapes whatever the name is (RFC 8259 §7)."""
-    name = request.form.get("name", request.query.get("name", ["world"]))[0]
+    name = (request.query | form(request)).get("name", ["world"])[0]
     return Response(200, "application/json", json.dumps({"message": f"Hello, {name}!"}).encode())
 
 
@@ -475,7 +440,7 @@ def unchanged(request: Request, etag: str, modified: int) -> bool:
 def wanted(header: str, size: int) -> list[range] | None:
     """Understand a Range: None for the whole, [] if there are no such bytes (RFC 9110 §14.1)."""
     found, (unit, _, parts) = [], header.partition("=")
-    for part in re.split(r"[ \t]*,[ \t]*", parts):
+    for part in listed(parts):
         match = re.fullmatch("([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18})", part)
         if not match or unit.lower() != "bytes":
             return None
@@ -531,13 +496,33 @@ def static(request: Request) -> Response:
     return deliver(request, file)
 
 
+def put_down(content: Iterator[bytes], name: str, folder: Path) -> Path:
+    """Write a file as it arrives, and beside it its name, without the sender's folders."""
+    name = re.split(r"[/\\]", name)[-1][-255:] or "unnamed"
+    folder.mkdir()
+    (folder / "name").write_bytes(name.encode())
+    with (folder / "content").open("xb") as file:
+        file.writelines(content)
+    return folder
+
+
 def keep(request: Request) -> Response:
-    """Keep the files of a form: each gets a name of our own, and is there at once or not at all."""
-    if not request.uploads:
-        return plain(400, "needed a form with a file in it, as multipart/form-data")
-    for folder in request.uploads:
-        folder.rename(UPLOADS / secrets.token_hex(8))
-    return plain(303, "it is kept", Location="/uploads")
+    """Keep the files of a form: under names of our own, each as a whole or not at all."""
+    folders, fields = [], []
+    with tempfile.TemporaryDirectory(dir=DESK) as desk:  # and what stays on it is thrown away
+        for count, (about, content) in enumerate(request.parts):
+            if count >= MAX_FIELDS:
+                raise HTTPError(413, f"a form may have {MAX_FIELDS} parts, and this one has more")
+            extended = about.get("filename*", "").split("'", 2)[-1]  # UTF-8''%C3%A9 (RFC 8187)
+            if name := unquote(extended) or about.get("filename", "").replace("%22", '"'):
+                folders.append(put_down(content, name, Path(desk, str(count))))
+            else:
+                fields.append((about["name"], gather(content).decode(errors="replace")))
+        if not folders:
+            return plain(400, "needed a form with a file in it, as multipart/form-data")
+        kept = [folder.rename(UPLOADS / secrets.token_hex(8)).name for folder in folders]
+    answer = json.dumps({"kept": kept, "fields": fields}).encode()
+    return Response(303, "application/json", answer, {"Location": "/uploads"})
 
 
 def uploads(request: Request) -> Response:
@@ -545,10 +530,9 @@ def uploads(request: Request) -> Response:
     rows = ""
     for file in sorted(UPLOADS.glob("[0-9a-f]*/content"), key=os.path.getmtime, reverse=True):
         name, size = file.with_name("name").read_bytes().decode(), file.stat().st_size
-        link = f'<a href="uploads/{file.parent.name}">{escape(name)}</a>'
-        rows += f"<li>{link} {size:,} bytes</li>\n"
-    form = page("upload.html")
-    return replace(form, body=form.body.replace(b"<!-- what is kept -->\n", rows.encode()))
+        rows += f'<li><a href="uploads/{file.parent.name}">{escape(name)}</a> {size:,} bytes</li>\n'
+    answer = page("upload.html")
+    return replace(answer, body=answer.body.replace(b"<!-- what is kept -->\n", rows.encode()))
 
 
 def download(request: Request) -> Response:
@@ -600,17 +584,19 @@ def route(request: Request) -> Response:
 
 
 def respond(request: Request) -> Response:
-    """Answer a request, whatever happens: a handler that fails costs its visitor a 500."""
+    """Answer a request; a handler that fails costs its visitor a 500, and the connection."""
     try:
         return route(request)
-    except Exception:
+    except (ConnectionError, HTTPError):
+        raise
+    except Exception as error:
         log.exception("the handler of %s failed", request.target)
-        return plain(500, "the server failed, and its log says why")
+        raise HTTPError(500, "the server failed, and its log says why") from error
 
 
 def persists(request: Request) -> bool:
     """Tell whether the caller will use the connection again (RFC 9112 §9.3)."""
-    options = re.split(r"[ \t]*,[ \t]*", request.headers.get("connection", "").lower())
+    options = listed(request.headers.get("connection", "").lower())
     return "close" not in options and (request.version == "HTTP/1.1" or "keep-alive" in options)
 
 
@@ -668,16 +654,13 @@ def turn_away(connection: socket.socket, house: "House") -> None:
 def handle_request(connection: socket.socket, buffer: Buffer, house: "House", number: int) -> bool:
     """Read one request, answer it, and log both in a line; say whether another may follow."""
     head, keep = b"", False
-    desk = UPLOADS / f"{DESK}{secrets.token_hex(8)}"  # it is there as soon as a file is put on it
     try:
         head = read_head(connection, buffer)
-        request = read_request(connection, buffer, head, desk)
+        request = read_request(connection, buffer, head)
         asked, response = f"{request.method} {request.target}", respond(request)
         keep = persists(request) and not rings(house.bell) and not house.pool.crowded()
     except HTTPError as error:
         asked, response = "refused:", plain(*error.args)
-    finally:
-        shutil.rmtree(desk, ignore_errors=True)  # with whatever has not been kept
     log.info("connection %d: %s %d", number, asked, response.status)
     bodiless = (head or buffer).startswith(b"HEAD ")
     connection.sendall(build_response(response, keep, bodiless))  # blocking
@@ -798,12 +781,11 @@ def close_on_signal(listener: socket.socket, rope: socket.socket) -> None:
         signal.signal(number, close_door)
 
 
-def clear_desks() -> None:
-    """Make the folder for uploads, and throw away what a crash left half done."""
+def clear_desk() -> None:
+    """Make this server's own folder for uploads, and throw away what a crash left half done."""
     try:
-        UPLOADS.mkdir(parents=True, exist_ok=True)
-        for desk in UPLOADS.glob(f"{DESK}*"):
-            shutil.rmtree(desk)
+        shutil.rmtree(DESK, ignore_errors=True)
+        DESK.mkdir(parents=True)
     except OSError as error:
         sys.exit(f"cannot use UPLOADS={UPLOADS} ({error}): set a folder that can be written")
 
@@ -812,7 +794,7 @@ def main() -> None:
     """Listen, say where, and serve until asked to stop: then the door, the queue, the crew."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     listener = listen()
-    clear_desks()
+    clear_desk()
     bell, rope = socket.socketpair()
     house = House(bell, ThreadPool(WORKERS), ThreadPool(4, role="usher"))
     close_on_signal(listener, rope)
