@@ -22,6 +22,7 @@ from workbench import manifest, marking
 from workbench.__main__ import app
 from workbench.forks import Fork
 from workbench.grade import Grade
+from workbench.launch import descendants
 from workbench.lessons import Mistake, lesson
 from workbench.marking import Lost, Marking, Terms, here
 from workbench.mine import ROOT, write
@@ -283,13 +284,6 @@ def begun(*words):
             process.kill()
 
 
-def family(process):
-    """All that a process has started, and what that has."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(process.pid).children(recursive=True)
-    return []
-
-
 def alive(process):
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() not in ENDED
@@ -312,7 +306,7 @@ def gradings(processes, place=""):
 
 def judged(grading):
     """Whether a grading has come so far that sentences are said."""
-    return any("pytest" in words(child) for child in family(grading))
+    return any("pytest" in words(child) for child in descendants(grading.pid))
 
 
 def said(file):
@@ -338,8 +332,10 @@ def test_forks_are_graded_for_real_and_one_that_is_killed_is_graded_again(tmp_pa
     folders = student(tmp_path, "ada"), tmp_path / "nobody"
     folders[1].mkdir()
     with begun(*folders, "--to", tmp_path / "grades", "--jobs", "2") as command:
-        when(command, lambda: any(map(judged, gradings(family(command), "ada"))), "a judge")
-        (grading,) = gradings(family(command), "ada")
+        when(
+            command, lambda: any(map(judged, gradings(descendants(command.pid), "ada"))), "a judge"
+        )
+        (grading,) = gradings(descendants(command.pid), "ada")
         grading.kill()
         status, out = ended(command)
     assert "ada: 5 of 5 points\n" in out
@@ -356,7 +352,7 @@ def test_a_class_that_is_stopped_leaves_valid_results_and_no_process(
     folder, to = student(tmp_path, "ada", SLOW), tmp_path / "grades"
     with begun(folder, "--to", to) as command:
         when(command, lambda: said(to / "ada" / "grade.json"), "a sentence is said")
-        started = family(command)
+        started = descendants(command.pid)
         assert any(gradings(started))
         os.killpg(command.pid, number)
         assert ended(command)[0] == status
@@ -389,7 +385,7 @@ def test_a_fork_is_graded_elsewhere_if_its_worker_dies_and_one_that_kills_them_a
     to, seen, killed = tmp_path / "grades", {}, []
     with begun(*folders, "--to", to, "--dask", cluster.scheduler_address) as command:
         while command.poll() is None:
-            for grading in filter(judged, gradings(family(psutil.Process()))):
+            for grading in filter(judged, gradings(descendants(os.getpid()))):
                 name, worker = words(grading)[-2], grading.parent()
                 if grading not in seen and (name == "killer" or name == "ada" not in killed):
                     worker.kill()
@@ -414,9 +410,9 @@ def test_a_class_that_is_stopped_leaves_no_process_at_the_workers(
 ):
     folder, to = student(tmp_path, "ada", SLOW.replace("(1)", "(9)")), tmp_path / "grades"
     with begun(folder, "--to", to, "--dask", cluster.scheduler_address) as command:
-        when(command, lambda: any(map(judged, gradings(family(psutil.Process())))), "a judge")
+        when(command, lambda: any(map(judged, gradings(descendants(os.getpid())))), "a judge")
         os.killpg(command.pid, signal.SIGINT)
         status, out = ended(command)
     assert status == 130, out
     monkeypatch.setattr(Witness, "patience", 40)  # to its end it would take twice as long
-    until(lambda: not gradings(family(psutil.Process())), "all gradings are gone")
+    until(lambda: not gradings(descendants(os.getpid())), "all gradings are gone")
