@@ -266,10 +266,9 @@ def read_request(connection: socket.socket, buffer: Buffer, head: bytes) -> Requ
         raise HTTPError(417, f"needed 'Expect: 100-continue', got {expected[:80]!a}")
     about = parameters(request.headers, "content-type")
     large = (request.method, request.path, about[""]) == ("POST", "/uploads", "multipart/form-data")
-    most, seconds = (MAX_UPLOAD, UPLOAD_SECONDS) if large else (MAX_BODY, BODY_SECONDS)
-    if (length := body_length(request, most)) == 0:
+    if (length := body_length(request, MAX_UPLOAD if large else MAX_BODY)) == 0:
         return request
-    buffer.deadline = time.monotonic() + (seconds if length else BODY_SECONDS)
+    buffer.deadline = time.monotonic() + (UPLOAD_SECONDS if large and length else BODY_SECONDS)
     if expected and not buffer:
         connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     if large:

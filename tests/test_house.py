@@ -12,8 +12,8 @@ ROOT = STAGES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # In lines that are not blank: what a stage may have, if it is not named as much as any; and what
 # it may add to the one that it builds on, if it is not named as much as others of its part.
-LONGEST = {"s01": 42, "s09": 242, "s12": 428, "s13": 538, "s15": 556, "s16": 654, "any": 668}
-STEP = {"Part I": 65, "Part II": 65, "Part III": 99, "Part IV": 126, "s14": 141, "s15": 136}
+LONGEST = {"s01": 42, "s09": 242, "s12": 428, "s13": 538, "s15": 556, "s16": 654, "any": 667}
+STEP = {"Part I": 65, "Part II": 65, "Part III": 99, "Part IV": 126, "s14": 140, "s15": 136}
 
 
 def test_the_readme_lists_the_lessons_as_the_catalogue_does():
