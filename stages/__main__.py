@@ -19,7 +19,8 @@ except ImportError:
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for those who run this folder by its path
 
-from workbench.lessons import Lesson, Mistake, lesson, lessons  # noqa: E402 - only now can it
+from workbench.course.catalogue import Lesson, lesson, lessons
+from workbench.errors import Mistake  # noqa: E402 - only now can it
 
 
 def command(stage: Lesson) -> str:

@@ -16,11 +16,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from workbench.lessons import STAGES, Mistake, lesson
+from workbench.course.catalogue import lesson
+from workbench.errors import Mistake
+from workbench.files import STAGES
 
 if TYPE_CHECKING:
-    from workbench.launch import Server
-    from workbench.wire import Address
+    from workbench.client.client import Address
+    from workbench.server.launch import Server
 
 EPILOG = r"""
 A STAGE goes by any of its names: s5, s05, 5, routing, s05_routing. WHERE is a stage, which is
@@ -99,7 +101,7 @@ def serving(where: str, file: Path | None, given: list[str] | None) -> Iterator[
     if (running := address(where)) is not None:
         yield running
         return
-    from workbench.launch import launch
+    from workbench.server.launch import launch
 
     with launch(where, file=file, **settings(given)) as server:
         yield server
@@ -169,7 +171,7 @@ def say(
 
     Each further TEXT is sent on its own, after the one before.
     """
-    from workbench import wire
+    from workbench.client import client as wire
 
     words = [unescaped(chunk) for chunk in chunks]
     with serving(where, file, given) as server:
@@ -188,7 +190,7 @@ def timeline(
 
     Several stages, named as s06,s07,s08, are drawn above each other.
     """
-    from workbench import timeline as drawing
+    from workbench.measure import timeline as drawing
 
     drawn: dict[str, Any] = {}
     for name in where.split(","):
@@ -217,7 +219,7 @@ def show(
     file: OwnFile = None,
 ) -> None:
     """Show the source of a stage, or of its pieces."""
-    from workbench import reading
+    from workbench.course import source as reading
 
     show_in_terminal(reading.show(stage, *names or [], file=file))
 
@@ -232,7 +234,7 @@ def diff(
     A stage alone is compared with the one that it builds on; a copy of your own is named by its
     path: diff s05 mine/s05_routing.py.
     """
-    from workbench import reading
+    from workbench.course import source as reading
 
     show_in_terminal(reading.diff(before, after))
 
@@ -250,7 +252,7 @@ def carry(
     The fix is what changed since --base, committed or not. Where it meets what a later stage
     changes itself, both are left in the file; put it right, then: carry --continue.
     """
-    from workbench import carry as carrying
+    from workbench.course import carry as carrying
 
     if go_on == (stage is not None) or (go_on and base):
         raise Mistake("needed the name of a stage, or --continue alone")
@@ -265,7 +267,7 @@ def check(stage: Stage, file: OwnFile = None) -> None:
     Your copy is the one in notebooks/mine; where there is none, it is the stage. The status is 1
     unless all sentences hold.
     """
-    from workbench import check as checking
+    from workbench.practice import check as checking
 
     with Console(stderr=True).status(f"checking {stage}") as status:
         verdict = checking.check(stage, file, heard=lambda heard: status.update(heard.said))
@@ -279,7 +281,7 @@ def watch(stage: Stage, file: OwnFile = None) -> None:
 
     It is the file that check takes, with its pages. Enter then goes on to the next stage; q leaves.
     """
-    from workbench import watch as watching
+    from workbench.practice import watch as watching
 
     watching.watch(stage, file)
 
@@ -290,7 +292,7 @@ def hint(stage: Stage) -> None:
 
     There are three on each sentence, from a nudge to nearly the answer: ask again for the next.
     """
-    from workbench import hints
+    from workbench.practice import hints
 
     show_in_terminal(hints.hint(stage))
 
@@ -308,7 +310,7 @@ def solution(
     Your copy, or a --file, is compared with the stage's own text after a check that has passed. The
     repository that a class forked has no solution: --course names one that does.
     """
-    from workbench import solution as solving
+    from workbench.practice import solution as solving
 
     show_in_terminal(solving.solution(stage, file, course=course))
 
@@ -329,7 +331,7 @@ def hunt(
     of a --number. What you wrote on the bench before is kept beside it. --reveal shows the fault as
     a diff, and says whether you have repaired it.
     """
-    from workbench import hunt as hunting
+    from workbench.practice import hunt as hunting
 
     if reveal and number is not None:
         raise Mistake("needed --number or --reveal, not both")
@@ -356,8 +358,8 @@ def starter(
     The stages before are whole, and those behind are left out; no file holds an answer. With --all
     no stage has a body left, and the class brings what it writes from one to the next by carry.
     """
-    from workbench import starter as starting
-    from workbench.lessons import lessons
+    from workbench.course import starter as starting
+    from workbench.course.catalogue import lessons
 
     if bool(stages) == all_:
         raise Mistake("needed the names of stages, or --all")
@@ -393,8 +395,8 @@ def grade(
 
     With --dask, each worker needs this very checkout, and no folder of this machine.
     """
-    from workbench import marking
-    from workbench.forks import Fork, chosen, listed
+    from workbench.grading import batch as marking
+    from workbench.grading.submissions import Fork, chosen, listed
 
     class_ = [*map(Fork.at, folders or ()), *(listed(forks) if forks else ())]
     if not class_:
@@ -421,7 +423,7 @@ def colab(
     to: Annotated[Path, typer.Option(help="A new file.", show_default=False)],
 ) -> None:
     """Write a lesson's notebook for Colab, where its first cell fetches the course."""
-    from workbench import colab as form
+    from workbench.course import colab as form
 
     typer.echo(f"Open {form.colab(stage, repository, to)} in Colab, and run its first cell.")
 
@@ -451,7 +453,7 @@ def bench(
     the ratios to the first are taken round by round. A stage's log is thrown away. Of a server that
     runs already, processor time and memory are not known.
     """
-    from workbench import bench as measuring
+    from workbench.measure import bench as measuring
 
     servers = [address(name) or name for name in where]
     asked: dict[str, Any] = {"path": path, "rounds": rounds, "seconds": seconds, "load": load}
@@ -477,7 +479,7 @@ def scope(
 
     The class visits the addresses that the page shows. Several stages stand side by side.
     """
-    from workbench import scope as scoping
+    from workbench.live import scope as scoping
 
     scoping.scope(stages, port=port, settings=settings(given), browser=not no_browser)
 

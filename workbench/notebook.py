@@ -2,7 +2,7 @@
 
 import sys
 
-from workbench.lessons import Mistake
+from workbench.errors import Mistake
 
 if sys.platform == "emscripten":
     raise Mistake(
@@ -10,28 +10,29 @@ if sys.platform == "emscripten":
         "open this notebook in JupyterLab, VS Code, Colab or Binder, as the README says"
     )
 
-from workbench.anatomy import Anatomy, anatomy
-from workbench.bench import Benchmark, bench
-from workbench.browse import Window, browse
-from workbench.check import Verdict, check
-from workbench.cost import Costs, cost
-from workbench.distance import Far, far, one_by_one
-from workbench.guard import Guard
-from workbench.hints import Hint, hint
-from workbench.hunt import Hunt, hunt, on_bench
-from workbench.launch import DidNotStart, Server, launch
-from workbench.lessons import Lesson, Mistake, UnknownStage, lesson, lessons
-from workbench.memory import Memories, memories
-from workbench.mine import mine, practise, register, restore
-from workbench.onion import Onions, onion
-from workbench.page import page
-from workbench.reading import Code, Diff, diff, show
-from workbench.readings import Readings, readings
-from workbench.solution import solution
-from workbench.timeline import Timeline, timeline, timelines
-from workbench.versions import Versions, versions
-from workbench.weight import Weights, weight
-from workbench.wire import Answer, Exchange, Visitor, caret, say
+from workbench.client.client import Answer, Exchange, Visitor, caret, say
+from workbench.course.catalogue import Lesson, UnknownStage, lesson, lessons
+from workbench.course.source import Code, Diff, diff, show
+from workbench.course.workspace import mine, practise, register, restore
+from workbench.errors import Mistake
+from workbench.measure.bench import Benchmark, bench
+from workbench.measure.browse import Window, browse
+from workbench.measure.latency import Far, far, one_by_one
+from workbench.measure.lost_updates import Versions, versions
+from workbench.measure.memory import Memories, memories
+from workbench.measure.multipart import Anatomy, anatomy
+from workbench.measure.naive_proxy import Guard
+from workbench.measure.page import page
+from workbench.measure.resources import Costs, cost
+from workbench.measure.server_timing import Onions, onion
+from workbench.measure.smuggling import Readings, readings
+from workbench.measure.timeline import Timeline, timeline, timelines
+from workbench.measure.transfer_size import Weights, weight
+from workbench.practice.check import Verdict, check
+from workbench.practice.hints import Hint, hint
+from workbench.practice.hunt import Hunt, hunt, on_bench
+from workbench.practice.solution import solution
+from workbench.server.launch import DidNotStart, Server, launch
 
 __all__ = [
     "Anatomy",

@@ -8,12 +8,11 @@ import subprocess
 import sys
 import time
 
-from browser import browser
+from browser.chromium import browser
 
-from workbench.launch import UNDERTAKER
-from workbench.lessons import STAGES
+from workbench.files import NOTEBOOKS
+from workbench.server.reaper import UNDERTAKER
 
-NOTEBOOKS = STAGES.parent / "notebooks"
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"]'
 OVER = rf"""() => document.querySelector('{ERRORS}') !== null
     || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]

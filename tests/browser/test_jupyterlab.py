@@ -4,10 +4,11 @@ import json
 import os
 
 import pytest
-from browser import needs_browser
-from lab import NOTEBOOKS, lab, run, run_all, tab, window
+from browser.chromium import needs_browser
+from browser.lab import NOTEBOOKS, lab, run, run_all, tab, window
 
-from workbench.lessons import lessons, pieces
+from workbench.course.catalogue import lessons
+from workbench.course.syntax import pieces
 
 PICTURES = {"s06": 4, "s07": 2, "s08": 6, "s09": 1, "s10": 2, "s11": 1, "s12": 2}  # at least
 PICTURES |= {"s13": 3, "s14": 3, "s15": 1, "s16": 3}

@@ -1,10 +1,10 @@
 """The to-do page in a browser: by mouse, by keyboard alone, and when something goes wrong."""
 
 import pytest
-from browser import WITHIN, complaints, needs_browser
+from browser.chromium import WITHIN, complaints, needs_browser
 
-from workbench.launch import launch
-from workbench.lessons import heirs
+from workbench.course.catalogue import heirs
+from workbench.server.launch import launch
 
 CHANGES = {"PUT", "PATCH", "DELETE"}
 NAMES = "boxes => boxes.map(box => box.labels[0].innerText.trim())"

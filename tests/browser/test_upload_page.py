@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from browser import browser, needs_browser
+from browser.chromium import browser, needs_browser
 
-from workbench.launch import launch
-from workbench.lessons import heirs
+from workbench.course.catalogue import heirs
+from workbench.server.launch import launch
 
 FILES = {'ä "b".txt': b"\r\n--\x00" * 1000, "a & <b>.html": b""}
 

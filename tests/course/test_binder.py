@@ -5,9 +5,8 @@ from importlib.metadata import version
 
 from packaging.specifiers import SpecifierSet
 
-from workbench.lessons import STAGES
+from workbench.files import ROOT
 
-ROOT = STAGES.parent
 BINDER = ROOT / ".binder"  # repo2docker runs `pip install -r .binder/requirements.txt` in the root
 PROXY = "jupyter-server-proxy"
 

@@ -8,21 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench.lessons import (
-    STAGES,
-    BrokenCatalogue,
-    UnknownStage,
-    before,
-    heirs,
-    lesson,
-    lessons,
-    members,
-    pieces,
-    removed,
-    touched,
-)
+from workbench.course.catalogue import BrokenCatalogue, UnknownStage, before, heirs, lesson, lessons
+from workbench.course.syntax import members, pieces, removed, touched
+from workbench.files import ROOT, STAGES
 
-ROOT = STAGES.parent
 every_lesson = pytest.mark.parametrize("known", lessons(), ids=lambda known: known.slug)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.mine import ROOT
+from workbench.files import ROOT
 
 SH, GIT = shutil.which("sh"), shutil.which("git")
 pytestmark = pytest.mark.skipif(not (SH and GIT), reason="needs git and a shell")

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from workbench.heard import sentences
-from workbench.lessons import STAGES, heirs, pieces
+from workbench.course.catalogue import heirs
+from workbench.course.syntax import pieces
+from workbench.files import STAGES, SUITE
 
 PAGE = (STAGES.parent / "CONFORMANCE.md").read_text(encoding="utf-8")
 ROWS = [
@@ -16,7 +17,7 @@ ROWS = [
 NAMED = {name for known in heirs("s12") for name in pieces(known.path.read_text(encoding="utf-8"))}
 SAID = {
     name
-    for path in sentences()
+    for path in SUITE.glob("test_*.py")
     for name in re.findall(r"^def test_(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from workbench.lessons import STAGES, before, lessons
+from workbench.course.catalogue import before, lessons
+from workbench.files import ROOT
 
-ROOT = STAGES.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # In lines that are not blank: what a stage may have, if it is not named as much as any; and what
 # it may add to the one that it builds on, if it is not named as much as others of its part.

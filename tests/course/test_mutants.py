@@ -2,15 +2,13 @@
 
 import ast
 import functools
-from pathlib import Path
 
 import pytest
 
-from workbench.hints import hints
-from workbench.lessons import lessons
-from workbench.saboteurs import saboteurs
-
-TESTS = Path(__file__).parent
+from workbench.course.catalogue import lessons
+from workbench.course.mutants import saboteurs
+from workbench.files import SUITE
+from workbench.practice.hints import hints
 
 
 @functools.cache
@@ -18,7 +16,7 @@ def sentences():
     """The name of every test that is said of stages, as its decorators tell."""
     return {
         node.name
-        for path in TESTS.glob("test_*.py")
+        for path in SUITE.glob("test_*.py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef)
         and any("since(" in ast.unparse(decorator) for decorator in node.decorator_list)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from workbench.lessons import STAGES, lessons
+from workbench.course.catalogue import lessons
+from workbench.files import NOTEBOOKS
 
-NOTEBOOKS = STAGES.parent / "notebooks"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 AT_ONCE = 3  # kernels, each with the servers that it starts
 PYODIDE = """

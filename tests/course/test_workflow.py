@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workbench.lessons import STAGES
-from workbench.mine import ROOT
+from workbench.files import ROOT, STAGES
 
 WORKFLOW = ROOT / ".github" / "workflows" / "grade.yml"
 SUDO = """#!/bin/sh

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.heard import sentences
-from workbench.lessons import STAGES
+from workbench.files import ROOT, STAGES, STATIC, SUITE
 
 pytestmark = pytest.mark.timeout(180)  # seconds: a suite within the suite
 TESTS = Path(__file__).parent
@@ -18,8 +17,8 @@ FOREIGN = TESTS / "foreign" / "server.py"
 
 def judge(*options):
     """Run the suite as a teacher does; return the counts of its last line, and its text."""
-    line = [sys.executable, "-m", "pytest", "-n0", "-q", *options, *map(str, sentences())]
-    ended = subprocess.run(line, capture_output=True, text=True, cwd=TESTS.parent)
+    line = [sys.executable, "-m", "pytest", "-n0", "-q", *options, str(SUITE)]
+    ended = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
     last = ended.stdout.splitlines()[-1]
     counts = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", last)}
     return counts, ended.stdout
@@ -41,7 +40,7 @@ def test_a_program_in_any_language_is_judged_by_its_command(chosen, least):
 def test_a_fork_is_judged_by_its_folder(tmp_path):
     fork = tmp_path / "stages"
     fork.mkdir()
-    shutil.copytree(STAGES.parent / "static", tmp_path / "static")
+    shutil.copytree(STATIC, tmp_path / "static")
     source = (STAGES / "s03_static_response.py").read_text(encoding="utf-8")
     wrong = source.replace("len(response.body)", "len(response.body.decode())")
     (fork / "s03_static_response.py").write_text(wrong, encoding="utf-8")

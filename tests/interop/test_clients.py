@@ -19,12 +19,13 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
-from browser import browser, needs_browser
-from promises import Witness
-from visitors import until
+from browser.chromium import browser, needs_browser
+from suite.clients import until
+from suite.requirements import Witness
 
-from workbench.launch import launch
-from workbench.lessons import STAGES, heirs
+from workbench.course.catalogue import heirs
+from workbench.files import STATIC
+from workbench.server.launch import launch
 
 BODY = bytes(range(256)) * 1000
 WITHIN = 60  # seconds for whatever must happen
@@ -79,7 +80,7 @@ class Ask(NamedTuple):
 
 
 def page(name):
-    return (STAGES.parent / "static" / name).read_bytes()
+    return (STATIC / name).read_bytes()
 
 
 CONVERSATION = [

@@ -9,13 +9,13 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from promises import PATIENCE, Witness, python_program
-from report import expect
-from visitors import GET, until
-from wire_format import PROPERTY, each_alone, effort, rounds, streams
+from interop.wire_format import PROPERTY, each_alone, effort, rounds, streams
+from suite.clients import GET, until
+from suite.report import expect
+from suite.requirements import PATIENCE, Witness, python_program
 
-from workbench.inside import family, threads
-from workbench.lessons import heirs
+from workbench.course.catalogue import heirs
+from workbench.server.stats import family, threads
 
 STATUSES = b"100 200 204 400 404 405 408 413 414 417 431 501 505".split()  # and no 500
 STATUS_LINE = re.compile(rb"^HTTP/1\.1 ([0-9]{3}) ", re.MULTILINE)

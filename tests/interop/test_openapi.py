@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from workbench.launch import launch
-from workbench.lessons import STAGES, heirs
+from workbench.course.catalogue import heirs
+from workbench.files import STATIC
+from workbench.server.launch import launch
 
 SETTINGS = """
 request-timeout = 60
@@ -69,7 +70,7 @@ def test_nothing_breaks_the_description(server, explore):
 
 
 def test_a_description_that_lies_is_found_out(server, explore, tmp_path):
-    description = (STAGES.parent / "static" / "openapi.json").read_text(encoding="utf-8")
+    description = (STATIC / "openapi.json").read_text(encoding="utf-8")
     for truth, lie in LIES:
         assert truth in description
         description = description.replace(truth, lie)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import h11
 import pytest
 from hypothesis import given
-from wire_format import PROPERTY, each_alone, effort, rounds, streams
+from interop.wire_format import PROPERTY, each_alone, effort, rounds, streams
 
-from workbench.answers import BLANK_LINE
+from workbench.client.responses import BLANK_LINE
 
 
 class Rule(NamedTuple):

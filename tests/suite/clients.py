@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-from chance import CHANCE
-from promises import ENDS_WITHIN, Witness
+from suite.chance import CHANCE
+from suite.requirements import ENDS_WITHIN, Witness
 
-from workbench.inside import accepted
+from workbench.server.stats import accepted
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 HALF = GET[:16]  # a visitor who has begun to ask, and keeps a worker waiting for the rest
@@ -87,6 +87,22 @@ def until(condition, what):
         assert time.monotonic() < deadline, f"within {Witness.patience:g} s: {what}"
         time.sleep(0.01)
     return found
+
+
+def drip(visitor, data, seconds):
+    """Send a byte now and then, for so long at the most, until there is an answer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not ready([visitor], within=0.1):
+        visitor.send(data)
+    return visitor.read(None if ready([visitor], within=0.1) else 0)
+
+
+def rejects_setting(program, name, value, **settings):
+    """Hold a program to status 1, and one line that names the setting and its value."""
+    status, words = program.refuse(**settings, **{name: value})
+    assert status == 1, f"{name}={value} needed status 1, got {status}: {words}"
+    assert len(words.splitlines()) == 1, f"needed one line on stderr, got: {words}"
+    assert f"{name}={value}" in words, f"needed {name}={value} in the line: {words}"
 
 
 def refuses(server):

@@ -3,11 +3,11 @@
 import itertools
 from pathlib import Path
 
-from promises import Witness
+from suite.requirements import Witness
 
-from workbench.hints import hints
-from workbench.render import caret, visible
-from workbench.wire import Answer, Exchange
+from workbench.client.client import Answer, Exchange
+from workbench.client.render import caret, visible
+from workbench.practice.hints import hints
 
 LONGEST = 600  # characters of the line that asks again
 ENDINGS = {

@@ -12,9 +12,10 @@ from typing import ClassVar
 
 import pytest
 
-from workbench.inside import listens
-from workbench.launch import DEFAULTS, Server
-from workbench.lessons import STAGES, Lesson, heirs
+from workbench.course.catalogue import Lesson, heirs
+from workbench.files import STAGES
+from workbench.server.launch import DEFAULTS, Server
+from workbench.server.stats import listens
 
 ENDS_WITHIN = 15  # seconds for a program that must end by itself
 PATIENCE = 5.0  # seconds until what must happen has happened, on a machine under load

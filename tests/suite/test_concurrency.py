@@ -2,11 +2,11 @@
 
 import time
 
-from promises import since
-from report import expect
-from visitors import GET, HALF, REST, crowd, drive, get, logged, ready, until
+from suite.clients import GET, HALF, REST, crowd, drive, get, logged, ready, until
+from suite.report import expect
+from suite.requirements import since
 
-from workbench.inside import threads
+from workbench.server.stats import threads
 
 
 @since("s06")

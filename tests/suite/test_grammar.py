@@ -5,9 +5,9 @@ A request that one program reads in one way and the next in another can be smugg
 
 from email.utils import parsedate_to_datetime
 
-from promises import since
-from report import Broken, expect, expect_each
-from visitors import ask, chunked, drive, get, post
+from suite.clients import ask, chunked, drive, get, post
+from suite.report import Broken, expect, expect_each
+from suite.requirements import since
 
 SMUGGLED = get("/about")
 

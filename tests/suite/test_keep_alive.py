@@ -1,9 +1,9 @@
 """One connection, many answers: where each request ends, and when the connection does."""
 
-from chance import blob, word
-from promises import since
-from report import expect, expect_each
-from visitors import ask, chunked, crowd, get, ready, refuses, signals, until
+from suite.chance import blob, word
+from suite.clients import ask, chunked, crowd, get, ready, refuses, signals, until
+from suite.report import expect, expect_each
+from suite.requirements import since
 
 KEEP = ask("GET /health HTTP/1.1")
 

@@ -5,11 +5,23 @@ import threading
 import time
 from contextlib import suppress
 
-from promises import Witness, since
-from report import expect, expect_each
-from visitors import FLAT, GET, HALF, MEBIBYTE, ask, chunked, crowd, get, post, ready, until
+from suite.clients import (
+    FLAT,
+    GET,
+    HALF,
+    MEBIBYTE,
+    ask,
+    chunked,
+    crowd,
+    drip,
+    get,
+    post,
+    until,
+)
+from suite.report import expect, expect_each
+from suite.requirements import Witness, since
 
-from workbench.inside import memory
+from workbench.server.stats import memory
 
 MEGABYTE = bytes(10**6)
 
@@ -56,14 +68,6 @@ def test_the_line_before_a_chunk_has_a_limit(server):
     request = ask("POST /echo HTTP/1.1", "Transfer-Encoding: chunked", body=b"5;" + b"a" * 500_000)
     answer = expect(server.say(request), ending="closed")
     assert 400 <= answer.status < 500, f"needed a refusal, got {answer.status}"
-
-
-def drip(visitor, data, seconds):
-    """Send a byte now and then, for so long at the most, until there is an answer."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not ready([visitor], within=0.1):
-        visitor.send(data)
-    return visitor.read(None if ready([visitor], within=0.1) else 0)
 
 
 @since("s12", HEAD_SECONDS=2)

@@ -5,9 +5,9 @@ import re
 from itertools import chain, pairwise
 
 import pytest
-from promises import since
-from report import Broken, expect, expect_each
-from visitors import GET, TEXT, ask, crowd, fetch, get, logged, until
+from suite.clients import GET, TEXT, ask, crowd, fetch, get, logged, until
+from suite.report import Broken, expect, expect_each
+from suite.requirements import since
 
 GZIP = "Accept-Encoding: gzip"
 HTML = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"

@@ -2,9 +2,9 @@
 
 import re
 
-from promises import since
-from report import expect
-from visitors import GET, HALF, PAUSE, REST, ask, crowd, get, logged, patiently, post, ready
+from suite.clients import GET, HALF, PAUSE, REST, ask, crowd, get, logged, patiently, post, ready
+from suite.report import expect
+from suite.requirements import since
 
 
 def is_served(server):

@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from promises import since
-from report import expect
-from visitors import GET, crowd, logged, until
+from suite.clients import GET, crowd, logged, rejects_setting, until
+from suite.report import expect
+from suite.requirements import since
 
-from workbench.launch import DEFAULTS
+from workbench.server.launch import DEFAULTS
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one program")
 
@@ -42,38 +42,30 @@ def test_a_port_is_chosen_by_its_number(server, implementation):
 
 @since("s01")
 def test_a_port_that_is_taken_ends_it_with_one_line(server, implementation):
-    refuses(implementation, "PORT", server.port)
+    rejects_setting(implementation, "PORT", server.port)
 
 
 @since("s01")
 def test_a_port_that_cannot_be_ends_it_with_one_line(implementation):
     for port in ("abc", "70000", "-1", "80.5"):
-        refuses(implementation, "PORT", port)
+        rejects_setting(implementation, "PORT", port)
 
 
 @since("s01")
 def test_a_host_that_is_not_ours_ends_it_with_one_line(implementation):
-    refuses(implementation, "HOST", "192.0.2.1", PORT=0)
+    rejects_setting(implementation, "HOST", "192.0.2.1", PORT=0)
 
 
 @since("s08")
 def test_a_crew_that_cannot_be_ends_it_with_one_line(implementation):
     for workers in ("0", "-1", "abc", "2.5", "1000000"):
-        refuses(implementation, "WORKERS", workers, PORT=0)
+        rejects_setting(implementation, "WORKERS", workers, PORT=0)
 
 
 @since("s09")
 def test_a_grace_that_cannot_be_ends_it_with_one_line(implementation):
     for seconds in ("-1", "soon"):
-        refuses(implementation, "GRACE_SECONDS", seconds, PORT=0)
-
-
-def refuses(program, name, value, **settings):
-    """Hold a program to status 1, and one line that names the setting and its value."""
-    status, words = program.refuse(**settings, **{name: value})
-    assert status == 1, f"{name}={value} needed status 1, got {status}: {words}"
-    assert len(words.splitlines()) == 1, f"needed one line on stderr, got: {words}"
-    assert f"{name}={value}" in words, f"needed {name}={value} in the line: {words}"
+        rejects_setting(implementation, "GRACE_SECONDS", seconds, PORT=0)
 
 
 @posix

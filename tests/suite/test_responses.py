@@ -2,10 +2,10 @@
 
 import re
 
-from chance import word
-from promises import since
-from report import expect
-from visitors import GET, get, logged, post
+from suite.chance import word
+from suite.clients import GET, get, logged, post
+from suite.report import expect
+from suite.requirements import since
 
 
 @since("s02", until="s04", python=True)

@@ -5,10 +5,10 @@ import re
 from contextlib import suppress
 from urllib.parse import quote
 
-import chance
-from promises import since
-from report import expect
-from visitors import GET, ask, get, logged, post
+from suite import chance
+from suite.clients import GET, ask, get, logged, post
+from suite.report import expect
+from suite.requirements import since
 
 JSON = {"Content-Type": "application/json"}
 

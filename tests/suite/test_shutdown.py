@@ -5,9 +5,9 @@ import signal
 import threading
 
 import pytest
-from promises import since
-from report import expect
-from visitors import GET, HALF, PAUSE, REST, crowd, get, ready, refuses, signals, until
+from suite.clients import GET, HALF, PAUSE, REST, crowd, get, ready, refuses, signals, until
+from suite.report import expect
+from suite.requirements import since
 
 pytestmark = signals
 both = pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM], ids=lambda ask: ask.name)

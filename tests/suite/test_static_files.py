@@ -8,11 +8,11 @@ from email import message_from_bytes
 from email.utils import formatdate
 
 import pytest
-from promises import Witness, since
-from report import Broken, expect, expect_each
-from visitors import FLAT, MEBIBYTE, TEXT, ask, fetch, get, ready
+from suite.clients import FLAT, MEBIBYTE, TEXT, ask, fetch, get, ready
+from suite.report import Broken, expect, expect_each
+from suite.requirements import Witness, since
 
-from workbench.inside import memory
+from workbench.server.stats import memory
 
 SECRET = b"nobody may read this"
 

@@ -6,10 +6,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from chance import name, word
-from promises import since
-from report import Broken, expect
-from visitors import PAUSE, ask, crowd, get, ready
+from suite.chance import name, word
+from suite.clients import PAUSE, ask, crowd, get, ready
+from suite.report import Broken, expect
+from suite.requirements import since
 
 JSON = "application/json"
 EVERYTHING = "/todos?limit=100"

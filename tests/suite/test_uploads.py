@@ -11,16 +11,27 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote_plus, urljoin
 
-import chance
 import psutil
 import pytest
-from promises import Witness, since
-from report import Broken, expect, expect_each
-from test_limits import drip
-from test_port import refuses
-from visitors import FLAT, MEBIBYTE, PAUSE, ask, chunked, crowd, get, post, ready, until
+from suite import chance
+from suite.clients import (
+    FLAT,
+    MEBIBYTE,
+    PAUSE,
+    ask,
+    chunked,
+    crowd,
+    drip,
+    get,
+    post,
+    ready,
+    rejects_setting,
+    until,
+)
+from suite.report import Broken, expect, expect_each
+from suite.requirements import Witness, since
 
-from workbench.inside import family, memory
+from workbench.server.stats import family, memory
 
 MARK = "mark"
 TYPE = f"Content-Type: multipart/form-data; boundary={MARK}"
@@ -758,7 +769,7 @@ def test_clients_that_people_use_can_send_files(server):
 def test_a_folder_that_cannot_be_ends_it_with_one_line(implementation, folder):
     folder.write_bytes(b"a file")
     for place in (folder, folder / "inner"):
-        refuses(implementation, "UPLOADS", place, PORT=0)
+        rejects_setting(implementation, "UPLOADS", place, PORT=0)
 
 
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_FSIZE"), reason="only Linux can bound a file")

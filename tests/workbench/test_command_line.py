@@ -3,28 +3,15 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
-from typer.testing import CliRunner
+from helpers.commands import WORKBENCH, told, workbench
 
 from workbench.__main__ import address, app, settings, unescaped
-from workbench.launch import launch
-from workbench.lessons import STAGES, Mistake, lesson, lessons
-
-ROOT = STAGES.parent
-WORKBENCH = [sys.executable, "-X", "utf8", "-m", "workbench"]
-
-
-def workbench(*words):
-    """Run a command in a process of its own, as a user would."""
-    result = subprocess.run([*WORKBENCH, *words], cwd=ROOT, capture_output=True, encoding="utf-8")
-    return result.returncode, result.stdout, result.stderr
-
-
-def told(*words):
-    """Run a command in this process, and return what it printed."""
-    return CliRunner().invoke(app, words, catch_exceptions=False).output
+from workbench.course.catalogue import lesson, lessons
+from workbench.errors import Mistake
+from workbench.files import ROOT
+from workbench.server.launch import launch
 
 
 def commands():

@@ -19,10 +19,10 @@ from typing import Literal, Protocol, Self
 
 from rich.text import Text
 
-from workbench import curl
-from workbench.answers import Answer, AnswerReader
-from workbench.lessons import Mistake
-from workbench.render import Segment, both_ways, caret, html_text, plain, rich_text
+from workbench.client import curl
+from workbench.client.render import Segment, both_ways, caret, html_text, plain, rich_text
+from workbench.client.responses import Answer, AnswerReader
+from workbench.errors import Mistake
 
 __all__ = ["Address", "Answer", "Ending", "Exchange", "Moments", "NoAnswer", "Visitor"]
 __all__ += ["caret", "request", "say"]

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from workbench.answers import messages
+from workbench.client.responses import messages
 
 Fields = list[tuple[str, str]]
 

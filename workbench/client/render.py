@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from rich.text import Text
 
-from workbench.answers import Length, body_length, messages
+from workbench.client.responses import Length, body_length, messages
 
 Segment = tuple[str, str]
 

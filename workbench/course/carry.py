@@ -19,8 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from workbench import lessons
-from workbench.lessons import STAGES, Lesson, Mistake
+from workbench.course import catalogue as lessons
+from workbench.course.catalogue import Lesson
+from workbench.errors import Mistake
+from workbench.files import STAGES
 
 MARKER = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
 GO_ON = "python -m workbench carry --continue"

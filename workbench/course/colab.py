@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from workbench import lessons
-from workbench.lessons import STAGES, Mistake
-from workbench.mine import Stage
+from workbench.course import catalogue as lessons
+from workbench.course.catalogue import Stage
+from workbench.errors import Mistake
+from workbench.files import STAGES
 
 # What Colab has stays as it is: its kernel runs already, with packages of other versions than ours.
 FORM = """\

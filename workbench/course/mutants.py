@@ -6,9 +6,11 @@ import functools
 import tomllib
 from dataclasses import dataclass
 
-from workbench.lessons import STAGES, Mistake, lesson
+from workbench.course.catalogue import lesson
+from workbench.errors import Mistake
+from workbench.files import SUITE
 
-SABOTEURS = STAGES.parent / "tests" / "saboteurs"
+SABOTEURS = SUITE / "mutants"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Saboteur:
 
 @functools.cache
 def saboteurs() -> tuple[Saboteur, ...]:
-    """Return all faults of `tests/saboteurs/`, a file for each stage, named as the stage."""
+    """Return all faults of `tests/suite/mutants/`, a file for each stage, named as the stage."""
     return tuple(
         Saboteur(stage=path.stem, **entry)
         for path in sorted(SABOTEURS.glob("*.toml"))

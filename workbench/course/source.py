@@ -16,8 +16,10 @@ from rich.console import Group
 from rich.syntax import Syntax
 from rich.text import Text
 
-from workbench import lessons
-from workbench.lessons import Lesson, Mistake
+from workbench.course import catalogue as lessons
+from workbench.course import syntax
+from workbench.course.catalogue import Lesson
+from workbench.errors import Mistake
 
 Place = str | int | Path | Lesson  # a stage by any of its names, or a Python file by its path
 CONTEXT_LINES = 3
@@ -120,13 +122,13 @@ def _piece(shown: Source, name: str) -> str:
     """Find one piece; a dot leads into a class."""
     outer, _, inner = name.partition(".")
     text = _named(_pieces(shown), outer, shown.label)
-    return _named(lessons.members(text), inner, f"{outer} in {shown.label}") if inner else text
+    return _named(syntax.members(text), inner, f"{outer} in {shown.label}") if inner else text
 
 
 def _pieces(shown: Source) -> dict[str, str]:
     """Take a source apart. Raises UnreadableFile for what is not Python."""
     try:
-        return lessons.pieces(shown.text)
+        return syntax.pieces(shown.text)
     except (SyntaxError, ValueError) as error:
         raise UnreadableFile(f"{shown.label} is not Python yet: {error}") from error
 
@@ -161,7 +163,7 @@ class Diff:
         """The top-level names that are added or changed. Raises UnreadableFile if not Python."""
         for side in (self.before, self.after):
             _pieces(side)  # says which of the two is not Python
-        return lessons.touched(self.before.text, self.after.text)
+        return syntax.touched(self.before.text, self.after.text)
 
     @property
     def summary(self) -> str:
@@ -173,7 +175,7 @@ class Diff:
         groups = {
             "adds": [name for name in touched if name not in old],
             "changes": [name for name in touched if name in old],
-            "removes": lessons.removed(self.before.text, self.after.text),
+            "removes": syntax.removed(self.before.text, self.after.text),
         }
         named = [f"{verb} {', '.join(names)}" for verb, names in groups.items() if names]
         return "; ".join(named) or "no name is touched"

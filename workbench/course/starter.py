@@ -28,19 +28,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import lessons
-from workbench.heard import sentences
-from workbench.lessons import Lesson, Mistake
-from workbench.mine import ROOT, Stage
-from workbench.saboteurs import saboteurs
+from workbench.course import catalogue as lessons
+from workbench.course.catalogue import Lesson, Stage
+from workbench.course.mutants import saboteurs
+from workbench.errors import Mistake
+from workbench.files import ROOT, SUITE
 
 WORKFLOW = ROOT / ".github" / "workflows" / "grade.yml"
 TELLING = 25  # characters: a shorter line of a body gives nothing away
 WIDTH = 100  # characters in a line
 WHOLE = (
     *(".gitattributes", ".gitignore", "LICENSE", "constraints.txt", "pyproject.toml"),
-    *(".binder/*", "stages/__*.py", "stages/lessons.toml", "static/**/*", "workbench/*.*"),
-    *("tests/[!t]*.py", "tests/hints.toml"),
+    *(".binder/*", "stages/__*.py", "stages/lessons.toml", "static/**/*", "workbench/**/*.*"),
+    *("tests/conftest.py", "tests/suite/*.*"),
 )
 NEXT = """
 What to do next, in that folder:
@@ -133,9 +133,9 @@ def _files(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name of each file, and what is in it."""
     whole = [file for pattern in WHOLE for file in sorted(ROOT.glob(pattern)) if file.is_file()]
-    faults = ROOT / "tests" / "saboteurs"
+    faults = SUITE / "mutants"
     whole += [faults / f"{known.slug}.toml" for known in course if known.number < first.number]
-    for file in [*whole, *sentences()]:
+    for file in whole:
         yield _name(file), file.read_bytes()
     yield f"{_name(faults)}/.gitkeep", b""  # git keeps no empty folder
     for known in course:

@@ -11,7 +11,6 @@ import copy
 import difflib
 import html
 import io
-import itertools
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -19,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import lessons
-from workbench.lessons import STAGES, Lesson, Mistake
+from workbench.course import catalogue as lessons
+from workbench.course import syntax
+from workbench.course.catalogue import Stage
+from workbench.errors import Mistake
+from workbench.files import ROOT, STAGES, keep, shown, write
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-ROOT = STAGES.parent
-Stage = str | int | Path | Lesson
 IMPORTS = (ast.Import, ast.ImportFrom)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 
@@ -49,11 +49,6 @@ class Practised:
 
     def _repr_html_(self) -> str:
         return f"{html.escape(self.done)} in <code>{html.escape(shown(self.file))}</code>"
-
-
-def shown(file: Path) -> str:
-    """Write a path as it is said in the repository, or in full where it is elsewhere."""
-    return (file.relative_to(ROOT) if file.is_relative_to(ROOT) else file).as_posix()
 
 
 def folder() -> Path:
@@ -87,13 +82,6 @@ def furnish(stages: Path) -> None:
         shutil.copytree(ROOT / "static", pages, dirs_exist_ok=True)
 
 
-def write(file: Path, data: bytes) -> None:
-    """Replace a file's bytes in one step: it is never seen half written."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(file)
-
-
 def restore(stage: Stage) -> Practised:
     """Start again from the stage; what the copy held stays beside it, with `.before` at its end.
 
@@ -107,17 +95,6 @@ def restore(stage: Stage) -> Practised:
     kept = keep(file, former)
     write(file, original)
     return Practised(file, f"your text is kept as {kept.name}, and the stage's own is")
-
-
-def keep(file: Path, former: bytes) -> Path:
-    """Keep a former text under the first name that is free, or that has this very text."""
-    names = (f"{file.name}.before{number or ''}" for number in itertools.count())
-    for kept in map(file.with_name, names):
-        if not kept.exists():
-            write(kept, former)
-        if kept.read_bytes() == former:
-            break
-    return kept
 
 
 def practise(stage: Stage, source: str) -> Practised:
@@ -146,7 +123,7 @@ def _pieces(text: str, what: str, advice: str = "") -> dict[str, str]:
     """Take a text apart. Raises CannotPractise, with the line, for what Python cannot compile."""
     try:
         compile(text, what, "exec", dont_inherit=True)
-        return lessons.pieces(text)
+        return syntax.pieces(text)
     except SyntaxError as error:
         place = f"line {error.lineno} of {what}"
         reason = f"{error.msg}: {(error.text or '').strip()}"

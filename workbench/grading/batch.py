@@ -1,6 +1,6 @@
 """Grading a class: fork by fork, on this machine or on a cluster, and nothing known is done twice.
 
-Each fork is graded by a process of its own, `python -m workbench.marking`, which `graded` starts:
+Each fork is graded by a process of its own, `python -m workbench.grading.batch`, which `graded` starts:
 text goes in and text comes back, so that any `concurrent.futures.Executor` can run it. One that
 ends without a word costs no other its mark; it ends itself when its standard input does, and so
 never outlives who started it.
@@ -35,16 +35,16 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from workbench import manifest
-from workbench.forks import Fork, Parcel, fetched
-from workbench.grade import FORK_SECONDS, RESULT, Grade, grade, now, quoted, unsaid, wanted
-from workbench.keeper import PR_SET_DUMPABLE, prctl
-from workbench.lessons import Mistake
-from workbench.mine import ROOT, keep, write
-from workbench.quoting import harmless, heading, line, mark, note
+from workbench.errors import Mistake
+from workbench.files import ROOT, keep, write
+from workbench.grading import manifest
+from workbench.grading.grade import FORK_SECONDS, RESULT, Grade, grade, now, quoted, unsaid, wanted
+from workbench.grading.submissions import Fork, Parcel, fetched
+from workbench.grading.wording import harmless, heading, line, mark, note
+from workbench.sandbox.supervisor import PR_SET_DUMPABLE, prctl
 
 if TYPE_CHECKING:
-    from workbench.overview import Overview
+    from workbench.grading.gradebook import Overview
 
 LOOK = 0.5  # seconds between two looks at what is under way
 SPARE = 300  # seconds that a grading may need above those of its fork
@@ -151,7 +151,7 @@ def graded(run: str, place: str, job: str) -> str:
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
         subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "workbench.marking", place, scratch],
+            [sys.executable, "-m", "workbench.grading.batch", place, scratch],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -389,7 +389,7 @@ class Marking:
 
     def settled(self, place: str, found: Grade, *, known: bool = False) -> Marked:
         """Write the reports of a fork that is done with."""
-        from workbench.reports import write_all
+        from workbench.grading.reports import write_all
 
         write_all(found, self.to / place)
         self.stages += 0 if known else len(found.stages)
@@ -462,7 +462,7 @@ def mark_class(
     In a terminal a bar shows how far it is, and how long it will take. Raises Mistake for a cluster
     that is not there.
     """
-    from workbench.overview import overview
+    from workbench.grading.gradebook import overview
 
     began, found = time.monotonic(), dict[str, Marked]()
     each = len(wanted(terms.stages))
@@ -494,7 +494,7 @@ def _many(number: int, what: str) -> str:
 
 def _tell_where(made: Overview, to: Path, console: Console) -> None:
     """Say where to look; of a fork alone, its stages with their points, to GitHub too."""
-    from workbench.reports import to_github
+    from workbench.grading.reports import to_github
 
     if len(made.grades) > 1:
         console.print(

@@ -30,13 +30,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench import graded, manifest
-from workbench.cell import LANES, Cell, cell, environment, own, renew, workplace
-from workbench.heard import UNENDED, entries, understood
-from workbench.launch import UNDERTAKER, descendants, kill
-from workbench.lessons import STAGES, Lesson, Mistake, lesson
-from workbench.manifest import Marks
-from workbench.mine import ROOT, Stage, write
+from workbench.course.catalogue import Lesson, Stage, lesson
+from workbench.errors import Mistake
+from workbench.files import ROOT, STAGES, SUITE, write
+from workbench.grading import manifest
+from workbench.grading import plugin as graded
+from workbench.grading.manifest import Marks
+from workbench.practice.results import UNENDED, entries, understood
+from workbench.sandbox.isolation import LANES, Cell, cell, environment, own, renew, workplace
+from workbench.server.processes import descendants, kill
+from workbench.server.reaper import UNDERTAKER
 
 SCHEMA = "web-server-from-a-raw-socket/grade/v1"
 RESULT = "grade.json"
@@ -382,7 +385,7 @@ class Judge:
                 begun = begun or entry["$report_type"] == "CollectReport"
                 status = entry.get("exitstatus", status)
                 for name, said in understood(entry):
-                    check = known.get(name.removeprefix("tests/"))
+                    check = known.get(name.rpartition("suite/")[2])
                     if check and said.reason != UNENDED:
                         reason = quoted(said.reason)
                         yield replace(check, outcome=OUTCOMES[said.state], reason=reason)
@@ -430,7 +433,7 @@ class Judge:
             options += [f"--under={shlex.join(under)}"]
         if self.walls.has("bubblewrap"):
             options += ["--zygote"]
-        tests = [str(ROOT / "tests" / check.id) for check in checks]
+        tests = [str(SUITE / check.id) for check in checks]
         python = [sys.executable, "-I", "-B", "-m", "pytest"]  # -B: no code where others may write
         return [*self.walls.around_judge(self.work), *python, *options, *tests]
 

@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from workbench.grade import Check, Grade, StageGrade
-from workbench.lessons import lesson
-from workbench.mine import write
-from workbench.picture import Picture, lanes, look, stacked
-from workbench.quoting import harmless, line, mark, note, remarks
-from workbench.reports import pages
+from workbench.course.catalogue import lesson
+from workbench.files import write
+from workbench.grading.grade import Check, Grade, StageGrade
+from workbench.grading.reports import pages
+from workbench.grading.wording import harmless, line, mark, note, remarks
+from workbench.measure.picture import Picture, lanes, look, stacked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = "overview.html.j2"
+PAGE = "gradebook.html.j2"
 CSV, HTML = "grades.csv", "index.html"
 SHOWN = 20  # sentences in the picture
 WIDTH, LANE, MARGIN = 11.0, 0.42, 1.2  # inches

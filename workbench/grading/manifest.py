@@ -1,10 +1,10 @@
 """What a grade is made of: for each stage its points, and the sentences that earn them.
 
-The manifest, `tests/manifest.json`, is made from the suite and kept in git, so that marks come from
-a list that was there before any fork was: `python -m workbench.manifest` writes it anew. A sentence
+The manifest, `tests/suite/manifest.json`, is made from the suite and kept in git, so that marks come from
+a list that was there before any fork was: `python -m workbench.grading.manifest` writes it anew. A sentence
 that a stage is the first to keep weighs three times as much as one that it took over.
 
-As a plug-in for pytest (`-p workbench.manifest --manifest=FILE`) it writes down what was collected.
+As a plug-in for pytest (`-p workbench.grading.manifest --manifest=FILE`) it writes down what was collected.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.heard import sentences, spoken
-from workbench.lessons import STAGES, lesson, lessons
-from workbench.mine import ROOT, write
+from workbench.course.catalogue import lesson, lessons
+from workbench.files import ROOT, STAGES, SUITE, write
+from workbench.practice.results import spoken
 
 if TYPE_CHECKING:
     import pytest
 
-MANIFEST = ROOT / "tests" / "manifest.json"
+MANIFEST = SUITE / "manifest.json"
 TAUGHT, KEPT = 3, 1  # weights
 FIRST = "test_its_first_line_says_where_it_listens"  # without it nothing else can be asked
 
@@ -63,7 +63,7 @@ def manifest(file: Path = MANIFEST) -> tuple[Marks, ...]:
 def suite() -> str:
     """Return what tells one state of the suite from another: a digest of all that judges."""
     digest = hashlib.sha256()
-    for folder, pattern in ((ROOT / "tests", "*.*"), (ROOT / "workbench", "*.py")):
+    for folder, pattern in ((SUITE, "*.*"), (ROOT / "workbench", "**/*.py")):
         for file in sorted(folder.glob(pattern)):
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -74,7 +74,7 @@ def made() -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "collected.json")
         line = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", f"--stages={STAGES}"]
-        line += ["-p", __spec__.name, f"--manifest={file}", *map(str, sentences())]
+        line += ["-p", __spec__.name, f"--manifest={file}", str(SUITE)]
         subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
         found = json.loads(file.read_text(encoding="utf-8"))
     stages = [
@@ -103,7 +103,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if known := marker and getattr(case, "lesson", None):  # one for no stage has none
             promise = marker.args[0]
             taught = promise.new and lesson(promise.first) == known
-            name, weight = item.nodeid.removeprefix("tests/"), TAUGHT if taught else KEPT
+            name, weight = item.nodeid.rpartition("suite/")[2], TAUGHT if taught else KEPT
             found.setdefault(known.slug, []).append(vars(Check(name, spoken(name), weight)))
     Path(session.config.getoption("manifest")).write_text(json.dumps(found), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """A plug-in for pytest, for a grade: each sentence is said, unless the program does not listen.
 
-`pytest -p workbench.graded TESTS`, the first of which is that it listens. If that does not hold,
+`pytest -p workbench.grading.plugin TESTS`, the first of which is that it listens. If that does not hold,
 the others are skipped as not reached: each would wait for a program that never says where it is.
 What the machine lacks, and not the program, ends it all with a status of its own, FAULT.
 """
@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from workbench.launch import Server
-from workbench.one_stage import NOT_REACHED
+from workbench.practice.plugin import NOT_REACHED
+from workbench.server.launch import Server
 
 LISTENS = pytest.StashKey[bool]()
 FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Keep other processes of this user from reading the judge's memory, and bound it (Linux)."""
     if config.getoption("zygote"):
-        from workbench.kept import Nursery
+        from workbench.sandbox.fork_server import Nursery
 
         nursery = Nursery(shlex.split(config.getoption("under")))
         Server.spawn = staticmethod(nursery.spawn)
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if sys.platform == "linux":
         import resource
 
-        from workbench.keeper import PR_SET_DUMPABLE, prctl
+        from workbench.sandbox.supervisor import PR_SET_DUMPABLE, prctl
 
         prctl(PR_SET_DUMPABLE, 0)
         _, hard = resource.getrlimit(resource.RLIMIT_AS)

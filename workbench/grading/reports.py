@@ -20,10 +20,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from workbench.grade import Check, Grade, StageGrade
-from workbench.hints import as_html
-from workbench.mine import write
-from workbench.quoting import (
+from workbench.files import write
+from workbench.grading.grade import Check, Grade, StageGrade
+from workbench.grading.wording import (
     GROUPS,
     LINE,
     groups,
@@ -35,6 +34,7 @@ from workbench.quoting import (
     remarks,
     told,
 )
+from workbench.practice.hints import as_html
 
 PAGE = "grade.html.j2"
 ANNOTATIONS = 10  # GitHub shows no more of a step

@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from workbench.cell import furnish
-from workbench.grade import FILES, collected, quoted, unsaid
-from workbench.launch import descendants, kill
-from workbench.lessons import Mistake, UnknownStage, lesson, lessons
-from workbench.manifest import manifest
+from workbench.course.catalogue import UnknownStage, lesson, lessons
+from workbench.errors import Mistake
+from workbench.grading.grade import FILES, collected, quoted, unsaid
+from workbench.grading.manifest import manifest
+from workbench.sandbox.isolation import furnish
+from workbench.server.processes import descendants, kill
 
 FETCH_SECONDS = 120
 FETCHED = 512 * 2**20  # bytes that may come with what counts

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
-from workbench.grade import REASON, Check, Grade, Outcome, StageGrade, quoted
-from workbench.hints import hints
+from workbench.grading.grade import REASON, Check, Grade, Outcome, StageGrade, quoted
+from workbench.practice.hints import hints
 
 MOST = REASON + 100  # characters of any text
 LINE = 300  # characters of a fork's words in a line of ours
 NOTES = 20  # remarks that are shown; a fork can cause hundreds
-TITLE = 12  # columns of a title in a reason, see `tests/report.py`
+TITLE = 12  # columns of a title in a reason, see `tests/suite/report.py`
 SAID_ABOVE = ("Sentence", "Stage", "Hint")  # parts of a reason that have a place of their own
 GROUPS: dict[Outcome, str] = {
     "broken": "Does not hold",

@@ -15,9 +15,9 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any, Literal, Self
 
-from workbench.answers import AnswerReader, messages
-from workbench.render import Segment, both_ways, visible
-from workbench.wire import LINGER, Address
+from workbench.client.client import LINGER, Address
+from workbench.client.render import Segment, both_ways, visible
+from workbench.client.responses import AnswerReader, messages
 
 CHUNK = 2**16  # bytes that are passed on at a time
 KEPT = 2**16  # bytes of each direction of an exchange

@@ -30,11 +30,12 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from workbench.launch import LAST_WORDS, launch, stop_all
-from workbench.lessons import Lesson, Mistake, lesson
-from workbench.scope_crew import Crew, crew, understood
-from workbench.scope_proxy import CALLS, Call, Proxy, clock
-from workbench.wire import Address, request
+from workbench.client.client import Address, request
+from workbench.course.catalogue import Lesson, lesson
+from workbench.errors import Mistake
+from workbench.live.proxy import CALLS, Call, Proxy, clock
+from workbench.live.workers import Crew, crew, understood
+from workbench.server.launch import LAST_WORDS, launch, stop_all
 
 CLOSING = 0.5  # seconds until a page that nothing is told hears that the scope ends
 GLANCE = 0.05  # seconds between two looks at a log, or two pieces of news

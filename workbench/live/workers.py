@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.scope_proxy import Call
+from workbench.live.proxy import Call
 
 POOL = re.compile(r'^WORKERS = \w+\("WORKERS", ([0-9]+)', re.MULTILINE)
 LINE = re.compile(r"(?: *([0-9]+) ms  (\S+) +)?connection ([0-9]+)(?: from \S+:([0-9]+)$|: )")

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from workbench.inside import family, memory
-from workbench.launch import Server
-from workbench.lessons import Mistake, lesson
-from workbench.picture import Picture, lanes, look
-from workbench.wire import Address, NoAnswer, Visitor, request
+from workbench.client.client import Address, NoAnswer, Visitor, request
+from workbench.course.catalogue import lesson
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, lanes, look
+from workbench.server.launch import Server
+from workbench.server.stats import family, memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

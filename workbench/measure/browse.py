@@ -14,8 +14,8 @@ import uuid
 from dataclasses import dataclass
 from string import Template
 
-from workbench.launch import Server
-from workbench.page import STYLE
+from workbench.measure.page import STYLE
+from workbench.server.launch import Server
 
 SHOWN = Template("""\
 <div id="$name"><a href="$url" target="_blank" rel="noopener">$url</a>

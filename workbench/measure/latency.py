@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from workbench.launch import Server
-from workbench.timeline import Timeline, Visit
-from workbench.wire import Address, Exchange, Visitor, request
+from workbench.client.client import Address, Exchange, Visitor, request
+from workbench.measure.timeline import Timeline, Visit
+from workbench.server.launch import Server
 
 UNDER_WAY = 64  # pieces of at most 64 KiB that travel in one direction; the next has to wait
 

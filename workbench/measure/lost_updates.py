@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.answers import Answer
-from workbench.lessons import Mistake
-from workbench.picture import Picture, lanes, look, stacked
+from workbench.client.responses import Answer
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, lanes, look, stacked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

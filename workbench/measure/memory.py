@@ -12,10 +12,10 @@ from itertools import cycle
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from workbench.inside import memory
-from workbench.launch import Server
-from workbench.lessons import Mistake
-from workbench.picture import Picture, look
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, look
+from workbench.server.launch import Server
+from workbench.server.stats import memory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

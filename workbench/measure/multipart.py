@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
-from workbench.answers import messages
-from workbench.lessons import Mistake
-from workbench.picture import Picture, look
-from workbench.render import visible
+from workbench.client.render import visible
+from workbench.client.responses import messages
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ import threading
 from socketserver import StreamRequestHandler, TCPServer
 from typing import Self
 
-from workbench.readings import announced
-from workbench.wire import Address, Addressed, Visitor
+from workbench.client.client import Address, Addressed, Visitor
+from workbench.measure.smuggling import announced
 
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 PATIENCE = 10.0  # seconds for a visitor to say the next byte, and for the server to answer

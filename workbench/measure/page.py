@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-from workbench.launch import Server
+from workbench.server.launch import Server
 
 STYLE = (
     "width:100%;border:1px solid var(--jp-border-color1, #999);border-radius:4px;color-scheme:light"

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.lessons import Mistake
+from workbench.errors import Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

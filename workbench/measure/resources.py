@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.inside import accepted, memory, threads
-from workbench.launch import Server
-from workbench.lessons import Mistake
-from workbench.picture import Picture, look
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, look
+from workbench.server.launch import Server
+from workbench.server.stats import accepted, memory, threads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

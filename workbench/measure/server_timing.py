@@ -14,9 +14,9 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 from urllib.request import parse_http_list
 
-from workbench.answers import Answer
-from workbench.lessons import Mistake
-from workbench.picture import Picture, look, stacked
+from workbench.client.responses import Answer
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, look, stacked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

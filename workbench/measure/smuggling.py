@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from workbench.answers import LENGTH, Length, body_length, messages
-from workbench.lessons import Mistake
-from workbench.picture import Picture, look
-from workbench.render import Segment, both_ways, html_text, plain, rich_text, visible
+from workbench.client.render import Segment, both_ways, html_text, plain, rich_text, visible
+from workbench.client.responses import LENGTH, Length, body_length, messages
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

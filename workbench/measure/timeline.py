@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from workbench.launch import Server
-from workbench.lessons import Mistake
-from workbench.picture import Picture, lanes, look, stacked
-from workbench.wire import Address, Addressed, Exchange, Visitor, request
+from workbench.client.client import Address, Addressed, Exchange, Visitor, request
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, lanes, look, stacked
+from workbench.server.launch import Server
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

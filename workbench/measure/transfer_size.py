@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.answers import messages
-from workbench.lessons import Mistake
-from workbench.picture import Picture, look
-from workbench.wire import Exchange
+from workbench.client.client import Exchange
+from workbench.client.responses import messages
+from workbench.errors import Mistake
+from workbench.measure.picture import Picture, look
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

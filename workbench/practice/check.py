@@ -17,12 +17,24 @@ from pathlib import Path
 
 from rich.text import Text
 
-from workbench import lessons, one_stage, progress
-from workbench.heard import SIGNS, UNENDED, Sentence, asked, entries, sentences, understood
-from workbench.lessons import STAGES, Lesson, Mistake
-from workbench.mine import Stage, copied, furnish, shown
-from workbench.progress import Progress, Record
-from workbench.render import MONOSPACE
+from workbench.client.render import MONOSPACE
+from workbench.course import catalogue as lessons
+from workbench.course import syntax
+from workbench.course.catalogue import Lesson, Stage
+from workbench.course.workspace import copied, furnish
+from workbench.errors import Mistake
+from workbench.files import STAGES, SUITE, shown
+from workbench.practice import plugin as one_stage
+from workbench.practice import progress
+from workbench.practice.progress import Progress, Record
+from workbench.practice.results import (
+    SIGNS,
+    UNENDED,
+    Sentence,
+    asked,
+    entries,
+    understood,
+)
 
 LIST = "columns:26em;list-style:none;padding:0;margin:.4em 0;font-size:90%;line-height:1.4"
 PRE = f"{MONOSPACE};white-space:pre-wrap;overflow-wrap:anywhere;margin:.4em 0;line-height:1.35"
@@ -195,7 +207,7 @@ def _command(known: Lesson, folder: Path, report: Path) -> list[str]:
     options = [f"--stage={known.slug}", f"--touched={','.join(_touched(known, folder))}"]
     options += [f"--stages={folder}", f"--report-log={report}", "--override-ini=addopts="]
     options += [f"-p{plugin}" for plugin in PLUGINS]
-    return [sys.executable, "-m", "pytest", *options, *map(str, sentences())]
+    return [sys.executable, "-m", "pytest", *options, str(SUITE)]
 
 
 def _touched(known: Lesson, folder: Path) -> tuple[str, ...]:
@@ -203,6 +215,6 @@ def _touched(known: Lesson, folder: Path) -> tuple[str, ...]:
     files = known.path, folder / known.path.name
     try:
         before, after = (file.read_text(encoding="utf-8") for file in files)
-        return lessons.touched(before, after) + lessons.removed(before, after)
+        return syntax.touched(before, after) + syntax.removed(before, after)
     except (ValueError, SyntaxError):
         return ()

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from workbench import progress
-from workbench.lessons import Mistake, lesson
-from workbench.mine import ROOT, Stage
+from workbench.course.catalogue import Stage, lesson
+from workbench.errors import Mistake
+from workbench.files import SUITE
+from workbench.practice import progress
 
-HINTS = ROOT / "tests" / "hints.toml"
+HINTS = SUITE / "hints.toml"
 
 
 @dataclass(frozen=True)

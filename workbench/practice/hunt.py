@@ -18,14 +18,15 @@ from pathlib import Path
 from rich.console import Group
 from rich.text import Text
 
-from workbench import check as checking
-from workbench import mine
-from workbench.heard import Sentence
-from workbench.launch import Server, launch
-from workbench.lessons import Lesson, Mistake, lesson
-from workbench.mine import Stage
-from workbench.reading import Diff, Source, source
-from workbench.saboteurs import SABOTEURS, Saboteur, saboteurs
+from workbench.course import workspace as mine
+from workbench.course.catalogue import Lesson, Stage, lesson
+from workbench.course.mutants import SABOTEURS, Saboteur, saboteurs
+from workbench.course.source import Diff, Source, source
+from workbench.errors import Mistake
+from workbench.files import keep, shown, write
+from workbench.practice import check as checking
+from workbench.practice.results import Sentence
+from workbench.server.launch import Server, launch
 
 Heard = Callable[[Sentence], object]
 
@@ -72,7 +73,7 @@ class Hunt:
         return f"{self.lesson.short} {self.lesson.title}, with one of {count} faults"
 
     def __str__(self) -> str:
-        short, place = self.lesson.short, mine.shown(self.file)
+        short, place = self.lesson.short, shown(self.file)
         file = subprocess.list2cmdline([place])
         return (
             f"{self.title}, is in {place}.\n"
@@ -88,7 +89,7 @@ class Hunt:
     def _repr_html_(self) -> str:
         return (
             f"<b>{html.escape(self.title)}</b>, is in "
-            f"<code>{html.escape(mine.shown(self.file))}</code>. Find the fault by what the file "
+            f"<code>{html.escape(shown(self.file))}</code>. Find the fault by what the file "
             f"does, and repair it. <code>.launch()</code> starts it, "
             f'<code>launch("{self.lesson.short}")</code> a right one in its place; '
             f"<code>.check()</code> says what it breaks, <code>.reveal()</code> the fault."
@@ -170,7 +171,7 @@ def _bench(known: Lesson) -> Path:
 def _faults(known: Lesson) -> list[Saboteur]:
     """List the faults of a stage. Raises Mistake if it has none, with those that have some."""
     if not SABOTEURS.is_dir():
-        raise Mistake(f"there is no folder {mine.shown(SABOTEURS)}, where the faults are kept")
+        raise Mistake(f"there is no folder {shown(SABOTEURS)}, where the faults are kept")
     faults = [fault for fault in saboteurs() if fault.stage == known.slug]
     if not faults:
         others = dict.fromkeys(lesson(fault.stage).short for fault in saboteurs())
@@ -183,8 +184,8 @@ def _put(known: Lesson, fault: Saboteur) -> Hunt:
     file, text = _bench(known), fault.source()
     mine.furnish(file.parent)
     if file.exists() and file.read_text(encoding="utf-8", errors="replace") not in _sources(known):
-        mine.keep(file, file.read_bytes())
-    mine.write(file, text.encode())
+        keep(file, file.read_bytes())
+    write(file, text.encode())
     with record().open("a", encoding="utf-8") as stream:
         stream.write(f"{known.slug} {_mark(fault)}\n")
     return Hunt(known, file)

@@ -17,8 +17,10 @@ from typing import Literal, NamedTuple
 
 from rich.text import Text
 
-from workbench import mine
-from workbench.lessons import Lesson, Mistake, lessons
+from workbench.course import workspace as mine
+from workbench.course.catalogue import Lesson, lessons
+from workbench.errors import Mistake
+from workbench.files import keep, shown, write
 
 Standing = Literal["passed", "begun", "not begun"]
 
@@ -93,7 +95,7 @@ class Progress:
         entries = {slug: asdict(entry) for slug, entry in records.items()}
         with _told():
             mine.folder().mkdir(parents=True, exist_ok=True)
-            mine.write(_file(), json.dumps(entries, indent=1).encode())
+            write(_file(), json.dumps(entries, indent=1).encode())
         return replace(self, records=records)
 
     def __str__(self) -> str:
@@ -133,8 +135,8 @@ def read() -> Progress:
         try:
             return Progress(_records(data))
         except (ValueError, TypeError, AttributeError, RecursionError):
-            aside = mine.keep(_file(), data).name
-        what = f"{mine.shown(_file())} could not be understood"
+            aside = keep(_file(), data).name
+        what = f"{shown(_file())} could not be understood"
         return Progress(note=f"{what}: it is kept as {aside}, and progress starts anew")
 
 
@@ -163,7 +165,7 @@ def given(known: Lesson) -> bool:
 
     A starter leaves it to be written, and so leaves out the faults that would tell how.
     """
-    return (known.folder.parent / "tests" / "saboteurs" / f"{known.slug}.toml").is_file()
+    return (known.folder.parent / "tests" / "suite" / "mutants" / f"{known.slug}.toml").is_file()
 
 
 def _uncounted(known: Lesson, file: Path, seen: Progress, found: Record) -> str:
@@ -173,7 +175,7 @@ def _uncounted(known: Lesson, file: Path, seen: Progress, found: Record) -> str:
         return f"{file.name} does not count: your copy is {own.name}"
     as_it_came = given(known) and found.passed and known.slug not in seen.records
     if file.resolve() == known.path and as_it_came:
-        return f"{mine.shown(known.path)} is as it came and does not count: a copy of yours will"
+        return f"{shown(known.path)} is as it came and does not count: a copy of yours will"
     return ""
 
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from workbench import one_stage
-from workbench.launch import UNDERTAKER
-from workbench.mine import ROOT
-from workbench.progress import MARKS, Sign
+from workbench.files import ROOT
+from workbench.practice import plugin as one_stage
+from workbench.practice.progress import MARKS, Sign
+from workbench.server.reaper import UNDERTAKER
 
-TESTS = ROOT / "tests"
 GLANCE = 0.02  # seconds between two looks at the report
 UNENDED = "it did not come to an end, and pytest gave it up"
 
@@ -51,12 +50,6 @@ class Sentence:
 
     def __str__(self) -> str:
         return f"{SIGNS[self.state].mark} {self.state:11} {self.said}"
-
-
-def sentences() -> list[Path]:
-    """List the files of the suite that hold sentences, not tests of the workbench."""
-    files = sorted(TESTS.glob("test_*.py"))
-    return [path for path in files if "\n@since(" in path.read_text(encoding="utf-8")]
 
 
 @contextmanager

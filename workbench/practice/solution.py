@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rich.text import Text
 
-from workbench import progress
-from workbench.check import meant
-from workbench.lessons import STAGES, Mistake, lesson
-from workbench.mine import Stage, shown
-from workbench.reading import Diff, Source, source
+from workbench.course.catalogue import Stage, lesson
+from workbench.course.source import Diff, Source, source
+from workbench.errors import Mistake
+from workbench.files import STAGES, shown
+from workbench.practice import progress
+from workbench.practice.check import meant
 
 
 def solution(

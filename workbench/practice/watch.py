@@ -26,12 +26,12 @@ from prompt_toolkit.keys import Keys
 from rich.console import Console
 from rich.text import Text
 
-from workbench import check as checking
-from workbench import lessons
-from workbench.check import MissingFile, Verdict, meant
-from workbench.heard import SIGNS, Sentence
-from workbench.lessons import Lesson
-from workbench.mine import Stage, shown
+from workbench.course import catalogue as lessons
+from workbench.course.catalogue import Lesson, Stage
+from workbench.files import shown
+from workbench.practice import check as checking
+from workbench.practice.check import MissingFile, Verdict, meant
+from workbench.practice.results import SIGNS, Sentence
 
 TICK = 0.1  # seconds between two looks at the keys, and at a file that has just been saved
 LOOK = 2.0  # seconds between two looks at the file by the clock

@@ -19,8 +19,8 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 
-from workbench.keeper import OURS, REQUEST
-from workbench.launch import Process, spawn
+from workbench.sandbox.supervisor import OURS, REQUEST
+from workbench.server.processes import Process, spawn
 
 HERE = 10.0  # seconds until a program that was asked for says that it is here
 KNOWN = 10.0  # seconds until it is known how one has ended

@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 
-from workbench.mine import ROOT
+from workbench.files import ROOT
 
 MEBIBYTE = 2**20
 LIMITS: dict[str, int] = {
@@ -50,7 +50,7 @@ SMALL = 64 * MEBIBYTE  # what a program may keep in the memory of each file syst
 PLAIN = Path(sys.base_prefix)  # the Python without the course's packages
 PYTHON = Path(sys.executable).resolve()
 INSTEAD = {"instead": {sys.executable: str(PYTHON)}}
-KEEPER, ZYGOTE = (Path(__file__).with_name(name) for name in ("keeper.py", "zygote.py"))
+KEEPER, ZYGOTE = (Path(__file__).with_name(name) for name in ("supervisor.py", "zygote.py"))
 INSIDE = "/zygote.py"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")  # links into /usr on most systems
 SETTLED = ("/etc/ld.so.cache", "/etc/localtime", "/etc/hosts", "/etc/mime.types")
@@ -128,7 +128,7 @@ class Cell:
 def _keeper(file: Path, plan: dict[str, object]) -> list[str]:
     """Write down a keeper's plan, and return its command; it is compiled once for all times."""
     file.write_bytes(marshal.dumps(plan))
-    ready = py_compile.compile(str(KEEPER), str(file.with_name("keeper.pyc")), doraise=True)
+    ready = py_compile.compile(str(KEEPER), str(file.with_name("supervisor.pyc")), doraise=True)
     return [str(PYTHON), "-I", "-S", str(ready), str(file)]
 
 

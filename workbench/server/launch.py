@@ -15,16 +15,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Self
 
-import psutil
-
-from workbench import wire
-from workbench.lessons import Lesson, Mistake, lesson
-from workbench.undertaker import Undertaker
+from workbench.client import client as wire
+from workbench.course.catalogue import Lesson, lesson
+from workbench.errors import Mistake
+from workbench.server.processes import Process, descendants, kill, spawn
+from workbench.server.reaper import UNDERTAKER
 
 READY = re.compile(r"Listening on http://([^\s/]+):([0-9]+)")
 LAST_WORDS = 15  # lines
@@ -38,41 +38,6 @@ class DidNotStart(Mistake):
 
 class NotSaid(Mistake):
     """A server did not say what was waited for; the text holds what it said last."""
-
-
-UNDERTAKER = Undertaker()
-
-
-class Process(Protocol):
-    """What a Server needs of a Popen."""
-
-    pid: int
-    stdout: Any  # a binary file
-    stderr: Any
-
-    def poll(self) -> int | None:
-        """Return the exit status; None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until it has ended, and return its status. Raises subprocess.TimeoutExpired."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal, unless it has ended."""
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-
-def spawn(argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> Process:
-    """Start a program plainly: in this session, with nothing to read. Raises OSError."""
-    pipe = subprocess.PIPE
-    with _hearing_ctrl_c():
-        return subprocess.Popen(  # noqa: S603 - the caller's own command
-            argv, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
-        )
 
 
 class Server:
@@ -352,34 +317,6 @@ def stop_all() -> None:
     for server in servers:
         server.stop()
     UNDERTAKER.dismiss()
-
-
-@contextlib.contextmanager
-def _hearing_ctrl_c() -> Iterator[None]:
-    """Keep a child from inheriting our own deafness to Ctrl-C (a kernel's, between two cells)."""
-    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if not deaf or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def descendants(pid: int) -> list[psutil.Process]:
-    """List a process's children, and theirs; none of one that has gone."""
-    with contextlib.suppress(psutil.Error):
-        return list(psutil.Process(pid).children(recursive=True))
-    return []
-
-
-def kill(processes: Iterable[psutil.Process]) -> None:
-    """End these at once; one that has gone already is as it should be."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
 
 
 def _ended(status: int) -> str:

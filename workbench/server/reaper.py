@@ -71,6 +71,9 @@ class Undertaker:
             return subprocess.Popen(argv, stdin=pipe, stdout=silent, stderr=silent, text=True)  # noqa: S603
 
 
+UNDERTAKER = Undertaker()
+
+
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
     """Hold back what ends a program: a process that is started meanwhile is born deaf to it."""

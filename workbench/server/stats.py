@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from workbench.launch import Server
-from workbench.lessons import Mistake
+from workbench.errors import Mistake
+from workbench.server.launch import Server
 
 INSIDE = (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
 

@@ -12,7 +12,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from workbench.wire import NoAnswer, Visitor, caret, request, say
+from workbench.client.client import NoAnswer, Visitor, caret, request, say
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Colour: Blue\r\n\r\nhello"

@@ -6,19 +6,15 @@ import subprocess
 import sys
 
 import pytest
+from helpers.git import git
 
-from workbench.carry import Clash, NothingToCompare, carry, go_on
-from workbench.lessons import STAGES, Mistake, UnknownStage, lessons
+from workbench.course.carry import Clash, NothingToCompare, carry, go_on
+from workbench.course.catalogue import UnknownStage, lessons
+from workbench.errors import Mistake
+from workbench.files import STAGES
 
 FIX = '        raise ConnectionError("the caller left before the request was whole")\n'
 FIXED = '        raise ConnectionError("the caller left too early")\n'
-
-
-def git(folder, *words):
-    plain = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
-    who = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
-    command = ["git", *who, *words]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=os.environ | plain)
 
 
 def commit(folder):

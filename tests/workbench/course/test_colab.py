@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from workbench.__main__ import app
-from workbench.colab import colab
-from workbench.lessons import STAGES, Mistake
+from workbench.course.colab import colab
+from workbench.errors import Mistake
+from workbench.files import ROOT
 
-ROOT = STAGES.parent
 PIP = "import sys; print('pip', *sys.argv[1:])"
 ASKED = """\
 import os, sys

@@ -6,8 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
-from workbench.lessons import Mistake, UnknownStage, lesson, lessons, pieces, touched
-from workbench.reading import UnknownPiece, UnreadableFile, diff, show
+from workbench.course.catalogue import UnknownStage, lesson, lessons
+from workbench.course.source import UnknownPiece, UnreadableFile, diff, show
+from workbench.course.syntax import pieces, touched
+from workbench.errors import Mistake
 
 
 def text(name):

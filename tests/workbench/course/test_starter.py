@@ -14,16 +14,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_carry import git
+from helpers.git import git
 from typer.testing import CliRunner
 
-from workbench import check as checking
 from workbench.__main__ import app
-from workbench.heard import UNENDED, asked, sentences, understood
-from workbench.lessons import Mistake, UnknownStage, before, lesson, lessons
-from workbench.lessons import pieces as pieces_of
-from workbench.mine import ROOT, practise
-from workbench.starter import starter
+from workbench.course.catalogue import UnknownStage, before, lesson, lessons
+from workbench.course.starter import starter
+from workbench.course.syntax import pieces as pieces_of
+from workbench.course.workspace import practise
+from workbench.errors import Mistake
+from workbench.files import ROOT, SUITE
+from workbench.practice import check as checking
+from workbench.practice.results import UNENDED, asked, understood
 
 SAMPLE = ("s04", "s08", "s12")
 RUN = [known.short for known in lessons()] if os.environ.get("STARTERS") == "all" else SAMPLE
@@ -215,11 +217,13 @@ def test_nothing_is_in_it_but_what_a_class_needs(made, choice):
     assert {name for name in names if name.startswith("notebooks/")} == {
         f"notebooks/{known.slug}.ipynb" for known in lessons() if known.number <= last.number
     }
-    assert {name for name in names if name.startswith("tests/saboteurs/s")} == {
-        f"tests/saboteurs/{known.slug}.toml" for known in lessons() if known.number < first.number
+    assert {name for name in names if name.startswith("tests/suite/mutants/s")} == {
+        f"tests/suite/mutants/{known.slug}.toml"
+        for known in lessons()
+        if known.number < first.number
     }
     assert {"README.md", "pyproject.toml", "constraints.txt", "LICENSE", ".gitignore"} <= names
-    assert {"static/hello.html", "tests/hints.toml", "workbench/check.py"} <= names
+    assert {"static/hello.html", "tests/suite/hints.toml", "workbench/practice/check.py"} <= names
 
 
 def test_the_notebook_says_what_is_blank_and_keeps_its_exercises(made):
@@ -239,7 +243,7 @@ def test_the_notebook_says_what_is_blank_and_keeps_its_exercises(made):
 
 def own_sentences(known):
     """The sentences that a stage makes true, as pytest is told of them."""
-    for path in sentences():
+    for path in sorted(SUITE.glob("test_*.py")):
         for node in ast.parse(text(path)).body:
             for call in getattr(node, "decorator_list", ()):
                 if isinstance(call, ast.Call) and ast.unparse(call.func) == "since":

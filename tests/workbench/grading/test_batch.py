@@ -12,20 +12,22 @@ from pathlib import Path
 
 import psutil
 import pytest
-from promises import Witness
-from test_command_line import WORKBENCH
+from helpers.commands import WORKBENCH
+from suite.clients import signals, until
+from suite.requirements import Witness
 from typer.testing import CliRunner
-from visitors import signals, until
 
-from workbench import grade as grading
-from workbench import manifest, marking
 from workbench.__main__ import app
-from workbench.forks import Fork
-from workbench.grade import Grade
-from workbench.launch import descendants
-from workbench.lessons import Mistake, lesson
-from workbench.marking import Lost, Marking, Terms, here
-from workbench.mine import ROOT, write
+from workbench.course.catalogue import lesson
+from workbench.errors import Mistake
+from workbench.files import ROOT, write
+from workbench.grading import batch as marking
+from workbench.grading import grade as grading
+from workbench.grading import manifest
+from workbench.grading.batch import Lost, Marking, Terms, here
+from workbench.grading.grade import Grade
+from workbench.grading.submissions import Fork
+from workbench.server.processes import descendants
 
 SOURCE = lesson("s01").path.read_text(encoding="utf-8")
 SLOW = f"import time\ntime.sleep(1)\n{SOURCE}".replace("from __future__ import annotations\n", "")
@@ -300,7 +302,9 @@ def words(process):
 def gradings(processes, place=""):
     """Those of the processes that grade a fork."""
     return [
-        one for one in processes if "workbench.marking" in words(one) and place in words(one)[-2]
+        one
+        for one in processes
+        if "workbench.grading.batch" in words(one) and place in words(one)[-2]
     ]
 
 

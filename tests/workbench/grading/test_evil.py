@@ -17,17 +17,18 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from honest import few, fork_of, left, put, text, valid
-from visitors import until
+from helpers.forks import few, fork_of, left, put, text, valid
+from suite.clients import until
 
-from workbench import cell as cells
-from workbench import grade as grading
-from workbench import manifest, wire
-from workbench.cell import cell
-from workbench.grade import RESULT, grade
-from workbench.lessons import lesson
-from workbench.mine import ROOT
-from workbench.render import caret
+from workbench.client import client as wire
+from workbench.client.render import caret
+from workbench.course.catalogue import lesson
+from workbench.files import ROOT, SUITE
+from workbench.grading import grade as grading
+from workbench.grading import manifest
+from workbench.grading.grade import RESULT, grade
+from workbench.sandbox import isolation as cells
+from workbench.sandbox.isolation import cell
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's"),
@@ -54,7 +55,7 @@ try:
 except Exception as error:
     raise SystemExit(f"stopped: {{error!r}}")
 """
-SHARED = ROOT / "tests" / "evil", Path.home(), Path("/")
+SHARED = EVIL, Path.home(), Path("/")
 SMALL = 2**20
 LIMITS = {
     "seconds": 60,
@@ -200,7 +201,7 @@ def recorded(fork, stage, known):
     record = stage.with_name("record")
     start = 'if __name__ == "__main__"'
     put(stage, text(STAGE).replace(start, RECORDED.format(str(record)) + start))
-    tests = [str(ROOT / "tests" / check.id) for marks in few(SAID) for check in marks.checks]
+    tests = [str(SUITE / check.id) for marks in few(SAID) for check in marks.checks]
     line = [sys.executable, "-m", "pytest", "-q", "-n0", f"--stages={stage.parent}", "--seed=0"]
     line += [f"--basetemp={fork.parent / 'recording'}", *(test for test in tests if STAGE in test)]
     subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

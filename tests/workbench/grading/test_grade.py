@@ -13,18 +13,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from honest import few, fork_of, left, put, text, valid
-from visitors import until
+from helpers.forks import few, fork_of, left, put, text, valid
+from suite.clients import until
 
-from workbench import cell as cells
-from workbench import grade as grading
-from workbench import manifest
-from workbench.cell import Cell, Layer, cell
-from workbench.grade import RESULT, Check, Grade, NoIsolation, StageGrade, grade
-from workbench.graded import FAULT
-from workbench.launch import UNDERTAKER
-from workbench.lessons import Mistake, lesson, lessons
-from workbench.mine import ROOT
+from workbench.course.catalogue import lesson, lessons
+from workbench.errors import Mistake
+from workbench.files import ROOT
+from workbench.grading import grade as grading
+from workbench.grading import manifest
+from workbench.grading.grade import RESULT, Check, Grade, NoIsolation, StageGrade, grade
+from workbench.grading.plugin import FAULT
+from workbench.sandbox import isolation as cells
+from workbench.sandbox.isolation import Cell, Layer, cell
+from workbench.server.reaper import UNDERTAKER
 
 pytestmark = pytest.mark.timeout(300)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's")
@@ -187,7 +188,7 @@ def test_the_file_is_valid_at_every_moment_and_grows(tmp_path):
 def test_a_grader_that_was_killed_leaves_a_file_and_another_goes_on(tmp_path, passing):
     fork, to = fork_of(tmp_path / "fork", "s01", "s03", s03=SILENT), tmp_path / "to"
     script = (
-        "import sys, tempfile; from pathlib import Path; from workbench.grade import grade;"
+        "import sys, tempfile; from pathlib import Path; from workbench.grading.grade import grade;"
         "grade(Path(sys.argv[1]), Path(sys.argv[2]), stages=['s01', 's03'], seed=7)"
     )
     variables = os.environ | {"TMPDIR": str(passing), "TEMP": str(passing)}
@@ -338,7 +339,14 @@ def test_a_suite_that_cannot_be_said_is_an_error_which_the_next_grader_mends(tmp
 
 def test_what_the_machine_lacks_ends_a_judge_with_a_status_of_its_own(tmp_path):
     put(tmp_path / "test_it.py", f"def test_it():\n    raise OSError({errno.EMFILE}, 'too many')\n")
-    line = [sys.executable, "-m", "pytest", "-p", "workbench.graded", str(tmp_path / "test_it.py")]
+    line = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "workbench.grading.plugin",
+        str(tmp_path / "test_it.py"),
+    ]
     line += [f"--rootdir={tmp_path}", "-c", os.devnull]
     assert subprocess.run(line, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == FAULT
 

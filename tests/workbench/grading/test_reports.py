@@ -9,17 +9,19 @@ from html.parser import HTMLParser
 import jsonschema
 import junitparser
 import pytest
-from browser import complaints, needs_browser
+from browser.chromium import complaints, needs_browser
 from markdown_it import MarkdownIt
 
-from workbench import reports
-from workbench.grade import REASON, Check, Grade, StageGrade
-from workbench.hints import hints
-from workbench.manifest import manifest
-from workbench.mine import ROOT
-from workbench.quoting import told
+from workbench.files import ROOT
+from workbench.grading import reports
+from workbench.grading.grade import REASON, Check, Grade, StageGrade
+from workbench.grading.manifest import manifest
+from workbench.grading.wording import told
+from workbench.practice.hints import hints
 
-SCHEMA = json.loads((ROOT / "workbench" / "grade.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(
+    (ROOT / "workbench" / "grading" / "grade.schema.json").read_text(encoding="utf-8")
+)
 FILES = {"junit.xml", "results.json", "summary.md", "index.html"}
 LISTENS = "its first line says where it listens"
 MODULE = "it runs as a module too"

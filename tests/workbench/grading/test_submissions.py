@@ -3,16 +3,17 @@
 import base64
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
+from helpers.git import git
 
-from workbench import forks
-from workbench.forks import Fork, NotFetched, chosen, fetched, listed
-from workbench.lessons import Mistake, lesson, lessons
+from workbench.course.catalogue import lesson, lessons
+from workbench.errors import Mistake
+from workbench.grading import submissions as forks
+from workbench.grading.submissions import Fork, NotFetched, chosen, fetched, listed
 
 SOURCE = lesson("s01").path.read_bytes()
 NAME = "stages/s01_bind_and_print.py"
@@ -27,13 +28,6 @@ def folder(tmp_path):
         (fork / name).parent.mkdir(parents=True, exist_ok=True)
         (fork / name).write_bytes(data)
     return fork
-
-
-def git(folder, *words):
-    """Run git as a student would, with a name and an address."""
-    me = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgSign=false"]
-    line = ["git", "-C", str(folder), *me, *words]
-    return subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def committed(folder):

@@ -13,16 +13,17 @@ import anyio
 import httpx
 import psutil
 import pytest
-from browser import WITHIN, complaints, needs_browser
-from visitors import until
+from browser.chromium import WITHIN, complaints, needs_browser
+from suite.clients import until
 
-from workbench.lessons import STAGES, Mistake, lesson
-from workbench.scope import HEADERS, News, scope
-from workbench.scope_crew import Crew, crew, understood
-from workbench.scope_proxy import KEPT, Call, Proxy, clock
-from workbench.wire import Visitor, request, say
+from workbench.client.client import Visitor, request, say
+from workbench.course.catalogue import lesson
+from workbench.errors import Mistake
+from workbench.files import ROOT
+from workbench.live.proxy import KEPT, Call, Proxy, clock
+from workbench.live.scope import HEADERS, News, scope
+from workbench.live.workers import Crew, crew, understood
 
-ROOT = STAGES.parent
 PAINTED = """() => new Promise(done => setTimeout(  // longer than between two pictures
     () => requestAnimationFrame(() => requestAnimationFrame(done)), 300))"""
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"

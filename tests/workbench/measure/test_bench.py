@@ -8,11 +8,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from test_command_line import told, workbench
+from helpers.commands import told, workbench
 
-from workbench.bench import Benchmark, Round, Row, bench
-from workbench.launch import DidNotStart, Server, launch
-from workbench.lessons import Mistake
+from workbench.errors import Mistake
+from workbench.measure.bench import Benchmark, Round, Row, bench
+from workbench.server.launch import DidNotStart, Server, launch
 
 needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="needs wrk, which is not here")
 LOADS = [pytest.param("wrk", marks=needs_wrk), "aiohttp"]

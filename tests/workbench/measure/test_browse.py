@@ -8,14 +8,14 @@ from types import ModuleType
 
 import nbformat
 import pytest
-from browser import needs_browser
-from lab import lab, run_all, tab, window
+from browser.chromium import needs_browser
+from browser.lab import lab, run_all, tab, window
 
-from workbench.browse import browse
-from workbench.launch import launch
-from workbench.lessons import STAGES
+from workbench.files import STATIC
+from workbench.measure.browse import browse
+from workbench.server.launch import launch
 
-PAGES = STAGES.parent / "static"
+PAGES = STATIC
 BASE = "--ServerApp.base_url=/user/ada/"  # as a hub starts JupyterLab for Ada
 WITHOUT = "--ServerApp.jpserver_extensions={'jupyter_server_proxy': False}"
 CELLS = """\

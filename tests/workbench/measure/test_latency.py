@@ -5,12 +5,12 @@ import os
 import threading
 
 import pytest
-from visitors import until
+from suite.clients import until
 
-from workbench.distance import far, one_by_one
-from workbench.inside import accepted
-from workbench.launch import launch
-from workbench.wire import NoAnswer, Visitor, say
+from workbench.client.client import NoAnswer, Visitor, say
+from workbench.measure.latency import far, one_by_one
+from workbench.server.launch import launch
+from workbench.server.stats import accepted
 
 JOURNEY = 0.1  # seconds
 LEAST = 0.9 * JOURNEY  # what a clock that ticks slowly shows of it

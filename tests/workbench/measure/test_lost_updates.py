@@ -2,9 +2,9 @@
 
 import pytest
 
-from workbench.answers import Answer
-from workbench.lessons import Mistake
-from workbench.versions import STYLES, versions
+from workbench.client.responses import Answer
+from workbench.errors import Mistake
+from workbench.measure.lost_updates import STYLES, versions
 
 
 def answer(tag):

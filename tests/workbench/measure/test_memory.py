@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from workbench.inside import memory
-from workbench.launch import launch
-from workbench.lessons import Mistake
-from workbench.memory import STYLES, Memories, Memory, memories
+from workbench.errors import Mistake
+from workbench.measure.memory import STYLES, Memories, Memory, memories
+from workbench.server.launch import launch
+from workbench.server.stats import memory
 
 HELD = Memories(
     (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from workbench.anatomy import STYLES, anatomy
-from workbench.lessons import Mistake
+from workbench.errors import Mistake
+from workbench.measure.multipart import STYLES, anatomy
 
 TYPE = b"Content-Type: multipart/form-data; boundary=%b\r\n"
 HEAD = b"POST / HTTP/1.1\r\n" + TYPE + b"Content-Length: %d\r\n\r\n"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from workbench.answers import Answer
-from workbench.launch import launch
-from workbench.lessons import Mistake
-from workbench.onion import CORE, STYLES, Layer, Onion, onion
+from workbench.client.responses import Answer
+from workbench.errors import Mistake
+from workbench.measure.server_timing import CORE, STYLES, Layer, Onion, onion
+from workbench.server.launch import launch
 
 
 def timed(header):

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from workbench.answers import messages
-from workbench.guard import Guard
-from workbench.launch import launch
-from workbench.lessons import Mistake
-from workbench.readings import WAYS, parting, parts, readings
-from workbench.wire import request, say
+from workbench.client.client import request, say
+from workbench.client.responses import messages
+from workbench.errors import Mistake
+from workbench.measure.naive_proxy import Guard
+from workbench.measure.smuggling import WAYS, parting, parts, readings
+from workbench.server.launch import launch
 
 HIDDEN = b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n"
 BODY = b"0\r\n\r\n" + HIDDEN

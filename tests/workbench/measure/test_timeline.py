@@ -8,9 +8,9 @@ import threading
 import pytest
 from rich.table import Table
 
-from workbench.launch import launch
-from workbench.lessons import Mistake
-from workbench.timeline import PHASES, Timeline, Visit, timeline, timelines
+from workbench.errors import Mistake
+from workbench.measure.timeline import PHASES, Timeline, Visit, timeline, timelines
+from workbench.server.launch import launch
 
 OUTCOMES = Timeline(
     "every outcome",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from workbench.launch import launch
-from workbench.lessons import Mistake
-from workbench.weight import STYLES, Weight, Weights, weight
+from workbench.errors import Mistake
+from workbench.measure.transfer_size import STYLES, Weight, Weights, weight
+from workbench.server.launch import launch
 
 TWO = Weights(
     (

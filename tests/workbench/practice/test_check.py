@@ -3,18 +3,18 @@
 import subprocess
 import sys
 
-import psutil
 import pytest
+from helpers.processes import alive
+from suite.clients import until
 from typer.testing import CliRunner
-from visitors import until
 
-from workbench import check as checking
-from workbench import heard
 from workbench.__main__ import app
-from workbench.check import BrokenSuite, MissingFile, Sentence, Verdict, check
-from workbench.heard import UNENDED, spoken, understood
-from workbench.lessons import UnknownStage, lesson
-from workbench.mine import mine, practise
+from workbench.course.catalogue import UnknownStage, lesson
+from workbench.course.workspace import mine, practise
+from workbench.practice import check as checking
+from workbench.practice import results as heard
+from workbench.practice.check import BrokenSuite, MissingFile, Sentence, Verdict, check
+from workbench.practice.results import UNENDED, spoken, understood
 
 BLANK = "def hello(request: Request) -> Response:\n    raise NotImplementedError\n"
 
@@ -118,7 +118,7 @@ def test_nothing_goes_on_when_the_one_who_asked_is_killed():
     """A notebook's kernel may be killed while it checks."""
     script = (
         "import psutil\n"
-        "from workbench.check import check\n"
+        "from workbench.practice.check import check\n"
         "def tell(sentence):\n"
         "    family = psutil.Process().children(recursive=True)\n"
         "    print(*(process.pid for process in family), flush=True)\n"
@@ -130,13 +130,6 @@ def test_nothing_goes_on_when_the_one_who_asked_is_killed():
         asking.kill()
     assert len(family) >= 2
     until(lambda: not any(map(alive, family)), "the whole family is gone")
-
-
-def alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 # What cannot be checked

@@ -3,11 +3,12 @@
 import pytest
 from typer.testing import CliRunner
 
-from workbench import hunt as hunting
 from workbench.__main__ import app
-from workbench.hunt import hunt, on_bench
-from workbench.lessons import Mistake, UnknownStage, lesson
-from workbench.saboteurs import saboteurs
+from workbench.course.catalogue import UnknownStage, lesson
+from workbench.course.mutants import saboteurs
+from workbench.errors import Mistake
+from workbench.practice import hunt as hunting
+from workbench.practice.hunt import hunt, on_bench
 
 
 @pytest.fixture(autouse=True)
@@ -174,15 +175,15 @@ def test_a_stage_without_faults_is_told(monkeypatch):
 
 
 def test_a_folder_of_faults_that_is_not_there_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(hunting, "SABOTEURS", tmp_path / "tests" / "saboteurs")
-    with pytest.raises(Mistake, match=r"there is no folder .*saboteurs, where the faults are kept"):
+    monkeypatch.setattr(hunting, "SABOTEURS", tmp_path / "mutants")
+    with pytest.raises(Mistake, match=r"there is no folder .*mutants, where the faults are kept"):
         hunt("s08")
 
 
 def test_a_fault_that_does_not_fit_is_told_without_its_name(monkeypatch):
     """A stage that was changed where it stands."""
     fault = faults("s08")[2]
-    monkeypatch.setattr("workbench.saboteurs.lesson", lambda _: lesson("s01"))
+    monkeypatch.setattr("workbench.course.mutants.lesson", lambda _: lesson("s01"))
     with pytest.raises(
         Mistake, match=r"once in s01_bind_and_print\.py, found it 0 times"
     ) as raised:

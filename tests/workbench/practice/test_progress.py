@@ -7,22 +7,25 @@ import sys
 from dataclasses import asdict
 
 import pytest
-from browser import browser, needs_browser
+from browser.chromium import browser, needs_browser
 from rich.console import Console
 from typer.testing import CliRunner
 
-from workbench import check as checking
-from workbench import hints as hinting
-from workbench import mine, progress
 from workbench.__main__ import app
-from workbench.check import Sentence, Verdict, check
-from workbench.hints import hint
-from workbench.hunt import hunt
-from workbench.lessons import STAGES, Mistake, lesson, lessons
+from workbench.course import workspace as mine
+from workbench.course.catalogue import lesson, lessons
+from workbench.course.mutants import saboteurs
+from workbench.course.starter import starter
+from workbench.errors import Mistake
+from workbench.files import STAGES
 from workbench.notebook import solution
-from workbench.progress import Progress, Record
-from workbench.saboteurs import saboteurs
-from workbench.starter import starter
+from workbench.practice import check as checking
+from workbench.practice import hints as hinting
+from workbench.practice import progress
+from workbench.practice.check import Sentence, Verdict, check
+from workbench.practice.hints import hint
+from workbench.practice.hunt import hunt
+from workbench.practice.progress import Progress, Record
 
 FIRST, SECOND, THIRD = "Which `recv` is it?", "Look for <CR LF>.", "Say `buffer.find`."
 HINTS = {"test_it_answers": (FIRST, SECOND, THIRD), "test_it_ends": ("a", "b", "c")}

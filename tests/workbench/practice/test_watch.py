@@ -12,17 +12,17 @@ from contextlib import suppress
 import psutil
 import pytest
 import watchfiles
-from promises import Witness
-from test_check import alive
+from helpers.processes import alive
+from suite.clients import signals, until
+from suite.requirements import Witness
 from typer.testing import CliRunner
-from visitors import signals, until
 
-from workbench import progress
-from workbench import watch as watching
 from workbench.__main__ import app
-from workbench.lessons import STAGES, lesson, lessons
-from workbench.mine import write
-from workbench.watch import Saves, Watched
+from workbench.course.catalogue import lesson, lessons
+from workbench.files import STAGES, write
+from workbench.practice import progress
+from workbench.practice import watch as watching
+from workbench.practice.watch import Saves, Watched
 
 pty = pytest.importorskip("pty") if os.name == "posix" else None
 terminal = pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")

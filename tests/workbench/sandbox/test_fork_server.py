@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from visitors import until
+from suite.clients import until
 
-from workbench import kept
-from workbench.cell import cell, environment, own, workplace
-from workbench.kept import Kept, Nursery
-from workbench.launch import descendants, spawn
+from workbench.sandbox import fork_server as kept
+from workbench.sandbox.fork_server import Kept, Nursery
+from workbench.sandbox.isolation import cell, environment, own, workplace
+from workbench.server.processes import descendants, spawn
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not cell().has("bubblewrap"), reason="needs bubblewrap"

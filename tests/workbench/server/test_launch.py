@@ -5,16 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
+from helpers.processes import alive
 
-from workbench.launch import DEFAULTS, DidNotStart, NotSaid, Server, launch
-from workbench.lessons import Mistake, UnknownStage
-from workbench.undertaker import Undertaker
+from workbench.course.catalogue import UnknownStage
+from workbench.errors import Mistake
+from workbench.files import ROOT
+from workbench.server.launch import DEFAULTS, DidNotStart, NotSaid, Server, launch
+from workbench.server.reaper import Undertaker
 
-ROOT = Path(__file__).parent.parent
 SERVES = """
 import os, signal, socket, subprocess, sys, time
 listener = socket.create_server((os.environ["HOST"], int(os.environ["PORT"])))
@@ -71,13 +72,6 @@ def gone(processes, within=20.0):
             return True
         time.sleep(0.01)
     return False
-
-
-def alive(process):
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_a_server_is_found_at_a_port_of_the_systems_choice():

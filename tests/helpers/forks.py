@@ -8,12 +8,12 @@ import shutil
 import jsonschema
 import psutil
 
-from workbench.cell import LANES, STRANGERS
-from workbench.grade import Grade
-from workbench.lessons import lesson
-from workbench.manifest import Marks
-from workbench.manifest import manifest as whole
-from workbench.mine import ROOT
+from workbench.course.catalogue import lesson
+from workbench.files import ROOT
+from workbench.grading.grade import Grade
+from workbench.grading.manifest import Marks
+from workbench.grading.manifest import manifest as whole
+from workbench.sandbox.isolation import LANES, STRANGERS
 
 LISTENS = "test_its_first_line_says_where_it_listens"
 
@@ -56,7 +56,9 @@ def only(names, checks):
 def valid(file):
     """Hold a result file to the schema that is published, and return what it says."""
     found = json.loads(file.read_text(encoding="utf-8"))
-    schema = json.loads((ROOT / "workbench" / "grade.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(
+        (ROOT / "workbench" / "grading" / "grade.schema.json").read_text(encoding="utf-8")
+    )
     jsonschema.validate(found, schema)
     return Grade.read(file)
 
