@@ -1,4 +1,6 @@
-"""The workbench: what a server is put on to be started, spoken to, measured and read.
+"""Tools for starting, probing, watching and reading a web server, and for grading one.
 
-Notebooks import from `workbench.notebook`; a terminal has `python -m workbench`.
+Two doors lead in: notebooks import from `workbench.notebook`, a terminal has `python -m workbench`.
+A package imports only what is below it: `errors` and `files`; `course` and `client`; `server`;
+`measure` and `sandbox`; `practice`; `grading` and `live` (the contract in pyproject.toml).
 """

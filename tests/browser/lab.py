@@ -11,7 +11,7 @@ import time
 from browser.chromium import browser
 
 from workbench.files import NOTEBOOKS
-from workbench.server.reaper import UNDERTAKER
+from workbench.server.reaper import REAPER
 
 ERRORS = '[data-mime-type="application/vnd.jupyter.error"]'
 OVER = rf"""() => document.querySelector('{ERRORS}') !== null
@@ -49,13 +49,13 @@ def lab(home, *options):
     line += ["--ServerApp.disable_check_xsrf=True"]
     with (home / "log").open("w") as log:
         process = subprocess.Popen([*line, *options], env=environment, stdout=log, stderr=log)
-    UNDERTAKER.watch(process.pid)
+    REAPER.watch(process.pid)
     try:
         yield until(lambda: address(process, home / "log"))
     finally:
         process.terminate()
         process.wait(60)
-        UNDERTAKER.forget(process.pid)
+        REAPER.forget(process.pid)
 
 
 def address(process, log):

@@ -6,7 +6,7 @@ import functools
 import pytest
 
 from workbench.course.catalogue import lessons
-from workbench.course.mutants import saboteurs
+from workbench.course.mutants import mutants
 from workbench.files import SUITE
 from workbench.practice.hints import hints
 
@@ -31,12 +31,12 @@ def test_every_sentence_has_three_hints_and_every_hint_a_sentence():
 
 
 def test_every_stage_has_saboteurs():
-    assert {saboteur.stage for saboteur in saboteurs()} == {known.slug for known in lessons()}
-    assert len(saboteurs()) >= 30
+    assert {mutant.stage for mutant in mutants()} == {known.slug for known in lessons()}
+    assert len(mutants()) >= 30
 
 
-@pytest.mark.parametrize("saboteur", saboteurs(), ids=lambda saboteur: saboteur.name)
-def test_a_saboteur_fits_its_stage_and_names_a_sentence(saboteur):
-    compile(saboteur.source(), saboteur.name, "exec")
-    assert saboteur.caught_by in sentences()
-    assert saboteur.name.isidentifier()
+@pytest.mark.parametrize("mutant", mutants(), ids=lambda mutant: mutant.name)
+def test_a_saboteur_fits_its_stage_and_names_a_sentence(mutant):
+    compile(mutant.source(), mutant.name, "exec")
+    assert mutant.caught_by in sentences()
+    assert mutant.name.isidentifier()

@@ -10,9 +10,9 @@ import psutil
 
 from workbench.course.catalogue import lesson
 from workbench.files import ROOT
-from workbench.grading.grade import Grade
 from workbench.grading.manifest import Marks
 from workbench.grading.manifest import manifest as whole
+from workbench.grading.result import Grade
 from workbench.sandbox.isolation import LANES, STRANGERS
 
 LISTENS = "test_its_first_line_says_where_it_listens"

@@ -16,14 +16,14 @@ from suite.requirements import (
 )
 
 from workbench.course.catalogue import Lesson, before, lesson
-from workbench.course.mutants import Saboteur, saboteurs
+from workbench.course.mutants import Mutant, mutants
 
 
 class Case(NamedTuple):
     """One stage to say a sentence of, perhaps with a fault put into it."""
 
     lesson: Lesson
-    saboteur: Saboteur | None = None
+    mutant: Mutant | None = None
 
 
 def pytest_generate_tests(metafunc):
@@ -49,15 +49,15 @@ def said(item) -> Promise | None:
 
 
 def must_fail(name, promise):
-    """Yield what breaks the promise: the stage before, and every saboteur that names it."""
+    """Yield what breaks the promise: the stage before, and every mutant that names it."""
     first = before(promise.first)
     if promise.new and first:
         yield failing(Case(first), f"{first.slug}-not_yet", pytest.mark.not_yet, promise.first)
-    for saboteur in saboteurs():
-        if saboteur.caught_by == name:
-            case = Case(lesson(saboteur.stage), saboteur)
-            label = f"{case.lesson.slug}-{saboteur.name}"
-            yield failing(case, label, pytest.mark.saboteur, saboteur.story)
+    for mutant in mutants():
+        if mutant.caught_by == name:
+            case = Case(lesson(mutant.stage), mutant)
+            label = f"{case.lesson.slug}-{mutant.name}"
+            yield failing(case, label, pytest.mark.mutant, mutant.story)
 
 
 def failing(case, label, mark, reason):
@@ -72,10 +72,8 @@ def implementation(request, case, tmp_path) -> Program:
     Witness.latest = None
     breaks = request.node.get_closest_marker("xfail")
     Witness.patience = IMPATIENCE if breaks else PATIENCE
-    if case.saboteur:
-        return program(case.lesson, request.config).copy(
-            tmp_path / "faulty", case.saboteur.source()
-        )
+    if case.mutant:
+        return program(case.lesson, request.config).copy(tmp_path / "faulty", case.mutant.source())
     found = program(case.lesson, request.config)
     if said(request.node).python and not found.file:
         pytest.skip("asks for Python, and --command may be any language")

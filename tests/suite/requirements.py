@@ -143,5 +143,5 @@ def program(known: Lesson, config: pytest.Config) -> Program:
 
 
 def ours(config: pytest.Config) -> bool:
-    """Whether our own stages are judged, and so the suite itself: red and saboteurs too."""
+    """Whether our own stages are judged, and so the suite itself: red and mutants too."""
     return not (config.getoption("command") or config.getoption("stages"))

@@ -10,11 +10,11 @@ from workbench.course.catalogue import lesson
 from workbench.errors import Mistake
 from workbench.files import SUITE
 
-SABOTEURS = SUITE / "mutants"
+MUTANTS = SUITE / "mutants"
 
 
 @dataclass(frozen=True)
-class Saboteur:
+class Mutant:
     """A fault that students really make, put into a stage by its own text."""
 
     stage: str
@@ -40,10 +40,10 @@ class Saboteur:
 
 
 @functools.cache
-def saboteurs() -> tuple[Saboteur, ...]:
+def mutants() -> tuple[Mutant, ...]:
     """Return all faults of `tests/suite/mutants/`, a file for each stage, named as the stage."""
     return tuple(
-        Saboteur(stage=path.stem, **entry)
-        for path in sorted(SABOTEURS.glob("*.toml"))
-        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["saboteur"]
+        Mutant(stage=path.stem, **entry)
+        for path in sorted(MUTANTS.glob("*.toml"))
+        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
     )

@@ -30,7 +30,7 @@ from typing import Any
 
 from workbench.course import catalogue as lessons
 from workbench.course.catalogue import Lesson, Stage
-from workbench.course.mutants import saboteurs
+from workbench.course.mutants import mutants
 from workbench.errors import Mistake
 from workbench.files import ROOT, SUITE
 
@@ -273,7 +273,7 @@ def _task(name: str, margin: int, known: Lesson) -> str:
 def _sentence(name: str, known: Lesson) -> str:
     """Choose the sentence that a definition of a stage shall make true."""
     body = _body(_text(known), name)
-    for fault in saboteurs():
+    for fault in mutants():
         stage = lessons.lesson(fault.stage)
         if fault.find in body and fault.find in _body(_text(stage), name) and _is_on(known, stage):
             return fault.sentence

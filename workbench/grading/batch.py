@@ -1,9 +1,9 @@
 """Grading a class: fork by fork, on this machine or on a cluster, and nothing known is done twice.
 
-Each fork is graded by a process of its own, `python -m workbench.grading.batch`, which `graded` starts:
-text goes in and text comes back, so that any `concurrent.futures.Executor` can run it. One that
-ends without a word costs no other its mark; it ends itself when its standard input does, and so
-never outlives who started it.
+Each fork is graded by a process of its own, `python -m workbench.grading.batch`, which `graded`
+starts: text goes in and text comes back, so that any `concurrent.futures.Executor` can run it. One
+that ends without a word costs no other its mark; it ends itself when its standard input does, and
+so never outlives who started it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ from rich.text import Text
 from workbench.errors import Mistake
 from workbench.files import ROOT, keep, write
 from workbench.grading import manifest
-from workbench.grading.grade import FORK_SECONDS, RESULT, Grade, grade, now, quoted, unsaid, wanted
+from workbench.grading.grade import FORK_SECONDS, grade, wanted
+from workbench.grading.result import RESULT, Grade, now, unsaid
+from workbench.grading.sanitize import harmless, line, quoted
 from workbench.grading.submissions import Fork, Parcel, fetched
-from workbench.grading.wording import harmless, heading, line, mark, note
+from workbench.grading.wording import heading, mark, note
 from workbench.sandbox.supervisor import PR_SET_DUMPABLE, prctl
 
 if TYPE_CHECKING:

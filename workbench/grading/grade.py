@@ -1,9 +1,9 @@
 """Grading a fork: marks that come from the suite of this checkout, and cannot be forged.
 
 From the fork come the files of its stages and `static/`, nothing else. They are copied, and run as
-children of a judge (pytest, with the suite that lies here) in a cell, see `cell.py`. Marks are
-given by the manifest: what did not report earns nothing. What the grader could not find out is an
-error, and no mark at all.
+children of a runner (pytest, with the suite that lies here) in a sandbox, see `isolation.py`. Marks
+are given by the manifest: what did not report earns nothing. What the grader could not find out is
+an error, and no mark at all.
 """
 
 from __future__ import annotations
@@ -17,51 +17,43 @@ import queue
 import secrets
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from workbench.course.catalogue import Lesson, Stage, lesson
+from workbench.course.catalogue import Stage, lesson
 from workbench.errors import Mistake
-from workbench.files import ROOT, STAGES, SUITE, write
+from workbench.files import ROOT, SUITE, write
 from workbench.grading import manifest
 from workbench.grading import plugin as graded
 from workbench.grading.manifest import Marks
+from workbench.grading.result import RESULT, Check, Grade, Outcome, StageGrade, State, now, unsaid
+from workbench.grading.sanitize import quoted
+from workbench.grading.submissions import NAMES, collected
 from workbench.practice.results import UNENDED, entries, understood
-from workbench.sandbox.isolation import LANES, Cell, cell, environment, own, renew, workplace
+from workbench.sandbox.isolation import LANES, Sandbox, environment, own, probe, renew, workplace
 from workbench.server.processes import descendants, kill
-from workbench.server.reaper import UNDERTAKER
+from workbench.server.reaper import REAPER
 
-SCHEMA = "web-server-from-a-raw-socket/grade/v1"
-RESULT = "grade.json"
 SENTENCE_SECONDS = 60  # where the sentence sets itself no other
 STAGE_SECONDS = 420
 FORK_SECONDS = 3600
 MEBIBYTE = 2**20
-FILES, FILE, ALL = 200, 4 * MEBIBYTE, 32 * MEBIBYTE  # of static/: how many, and bytes
-SOURCE = MEBIBYTE  # bytes of a stage
-REASON = 4000  # characters of a failure
-WORDS = 2000  # characters of a judge's last words
+WORDS = 2000  # characters of a runner's last words
 ROOM = 64 * MEBIBYTE  # bytes on the disk without which nothing can be found out
-NAMES, DEEP = 1000, 10  # of a fork's folder: how many are looked at, and how deep
-ENDS_WITHIN = 10  # seconds for a judge that is told to end
+ENDS_WITHIN = 10  # seconds for a runner that is told to end
 PLUGINS = ("no:cacheprovider", "pytest_timeout", "pytest_reportlog.plugin", graded.__name__)
 
-ENDED = None, 2, 3  # statuses of a judge that was killed, interrupted, or fell over a sentence
+ENDED = None, 2, 3  # statuses of a runner that was killed, interrupted, or fell over a sentence
 
-Parts = tuple[str, ...]
-Lanes = queue.SimpleQueue[tuple[Path, Cell]]
-State = Literal["waiting", "graded", "missing", "error"]
-Outcome = Literal["holds", "broken", "not reached", "not reported", "skipped"]
+Lanes = queue.SimpleQueue[tuple[Path, Sandbox]]
 OUTCOMES: dict[str, Outcome] = {
     "yes": "holds",
     "no": "broken",
@@ -72,117 +64,6 @@ OUTCOMES: dict[str, Outcome] = {
 
 class NoIsolation(Mistake):
     """Isolation was required, and a wall does not stand; the text says which, and why."""
-
-
-@dataclass(frozen=True)
-class Check(manifest.Check):
-    """A sentence of the manifest, what came of it, and the reason where it does not hold."""
-
-    outcome: Outcome = "not reported"
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class StageGrade:
-    """What a stage has earned, and by what."""
-
-    slug: str
-    of: int
-    checks: tuple[Check, ...]
-    state: State = "waiting"
-    note: str = ""
-    seconds: float = 0.0
-
-    @property
-    def lesson(self) -> Lesson:
-        """The stage."""
-        return lesson(self.slug)
-
-    @property
-    def said(self) -> list[Check]:
-        """The sentences that could be said on this machine."""
-        return [check for check in self.checks if check.outcome != "skipped"]
-
-    @property
-    def points(self) -> int | None:
-        """The mark, a whole number; None if the grader could not find it out, or has not yet.
-
-        All points are given only when all sentences hold that could be said on this machine, and
-        none where the first, that it listens, does not.
-        """
-        if self.state in ("waiting", "error"):
-            return None
-        said = self.said
-        held = sum(check.weight for check in said if check.outcome == "holds")
-        full = sum(check.weight for check in said)
-        if self.state == "missing" or not said or said[0].outcome != "holds":
-            return 0
-        return self.of if held == full else min(self.of - 1, self.of * held // full)
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many sentences hold, of how many that were to be said."""
-        return sum(check.outcome == "holds" for check in self.said), len(self.said)
-
-
-@dataclass(frozen=True)
-class Grade:
-    """All that a grader found out about a fork."""
-
-    fork: str
-    revision: str
-    suite: str
-    seed: int
-    layers: tuple[dict[str, Any], ...]
-    stages: tuple[StageGrade, ...]
-    notes: tuple[str, ...] = ()
-    error: str = ""
-    started: str = field(default_factory=lambda: now())
-    finished: str = ""
-
-    @property
-    def points(self) -> int | None:
-        """The mark; None if that of any stage is not known."""
-        marks = [stage.points for stage in self.stages]
-        return None if self.error or None in marks else sum(mark or 0 for mark in marks)
-
-    @property
-    def of(self) -> int:
-        """The points that there are."""
-        return sum(stage.of for stage in self.stages)
-
-    def asdict(self) -> dict[str, Any]:
-        """Return what stands in the result file: all of it, and the marks that follow from it."""
-        stages = [
-            vars(stage) | {"checks": list(map(vars, stage.checks)), "points": stage.points}
-            for stage in self.stages
-        ]
-        found = {"schema": SCHEMA} | vars(self) | {"stages": stages}
-        return found | {"points": self.points, "of": self.of}
-
-    @classmethod
-    def read(cls, file: Path) -> Grade:
-        """Read a result file. Raises Mistake for one that cannot be understood."""
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if found.pop("schema") != SCHEMA:
-                raise ValueError("of another kind")
-            found = {name: found[name] for name in cls.__dataclass_fields__}
-            stages = tuple(_stage(entry) for entry in found.pop("stages"))
-            return cls(**found | {"stages": stages, "layers": tuple(found["layers"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Mistake(f"cannot go on from {file}, {error}: grade without --resume") from error
-
-
-def _stage(entry: dict[str, Any]) -> StageGrade:
-    """Read what a result file says of a stage."""
-    entry = {name: entry[name] for name in StageGrade.__dataclass_fields__}
-    return StageGrade(**entry | {"checks": tuple(Check(**check) for check in entry["checks"])})
-
-
-def now() -> str:
-    """Return the time, as it stands in a result file."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 Heard = Callable[[Grade, str], object]
@@ -208,12 +89,12 @@ def grade(
     """
     if not fork.is_dir():
         raise Mistake(f"needed a fork's folder, and {fork} is none")
-    walls = cell()
-    if require_isolation and walls.missing:
-        lacking = "; ".join(f"{layer.name}: {layer.detail}" for layer in walls.missing)
-        raise NoIsolation(f"isolation was required, and these walls do not stand: {lacking}")
+    sandbox = probe()
+    if require_isolation and sandbox.missing:
+        lacking = "; ".join(f"{layer.name}: {layer.detail}" for layer in sandbox.missing)
+        raise NoIsolation(f"isolation was required, and these layers are missing: {lacking}")
     to.mkdir(parents=True, exist_ok=True)
-    layers = tuple(asdict(layer) for layer in walls.layers)
+    layers = tuple(asdict(layer) for layer in sandbox.layers)
     fresh = Grade(
         quoted(name or fork.resolve().name),
         revision,
@@ -223,7 +104,7 @@ def grade(
         tuple(map(unsaid, wanted(stages))),
     )
     grading = Grading(_resumed(fresh, to / RESULT) if resume else fresh, to / RESULT, heard)
-    grading.run(fork, walls)
+    grading.run(fork, sandbox)
     return grading.grade
 
 
@@ -231,13 +112,6 @@ def wanted(stages: Sequence[Stage]) -> tuple[Marks, ...]:
     """Choose from the manifest. Raises UnknownStage."""
     slugs = {lesson(stage).slug for stage in stages}
     return tuple(marks for marks in manifest.manifest() if not slugs or marks.slug in slugs)
-
-
-def unsaid(marks: Marks) -> StageGrade:
-    """Return a stage of which nothing is known yet."""
-    return StageGrade(
-        marks.slug, marks.points, tuple(Check(**vars(check)) for check in marks.checks)
-    )
 
 
 def _resumed(fresh: Grade, file: Path) -> Grade:
@@ -259,7 +133,7 @@ class Grading:
         self.grade, self.file, self.heard = grade, file, heard
         self.lock = threading.RLock()
         self.stopped = threading.Event()
-        self.judges: set[Judge] = set()
+        self.runners: set[Runner] = set()
 
     def keep(self, what: str = "", **changes: object) -> None:
         """Take over changes, write the file anew, and tell of it."""
@@ -274,7 +148,7 @@ class Grading:
             stages = [stage if old.slug == stage.slug else old for old in self.grade.stages]
             self.keep(what, stages=tuple(stages))
 
-    def run(self, fork: Path, walls: Cell) -> None:
+    def run(self, fork: Path, sandbox: Sandbox) -> None:
         """Grade what is not graded yet; a fault of our own is an error, and no mark."""
         self.keep()
         until = time.monotonic() + FORK_SECONDS
@@ -283,16 +157,17 @@ class Grading:
         try:
             with contextlib.ExitStack() as stack:
                 first, *others = works = [stack.enter_context(workplace()) for _ in range(LANES)]
-                self.keep(notes=tuple(collected(fork, first / "fork", self.grade.stages)))
+                slugs = [stage.slug for stage in self.grade.stages]
+                self.keep(notes=tuple(collected(fork, first / "fork", slugs)))
                 for other in others:
                     shutil.copytree(first / "fork", other / "fork", dirs_exist_ok=True)
                 lanes = Lanes()
                 for number, work in enumerate(works):
-                    lanes.put((work, replace(walls, lane=number)))
+                    lanes.put((work, replace(sandbox, lane=number)))
                 pool = stack.enter_context(ThreadPoolExecutor(LANES))
                 stack.callback(self.stop, pool)
                 tasks = [
-                    pool.submit(self.judged, fork, lanes, stage, until, behind)
+                    pool.submit(self.in_lane, fork, lanes, stage, until, behind)
                     for behind, stage in reversed(list(enumerate(left)))
                 ]
                 for task in tasks:
@@ -305,52 +180,52 @@ class Grading:
         """End what is still under way; what is not done then is as if it had not begun."""
         pool.shutdown(wait=False, cancel_futures=True)
         self.stopped.set()
-        for judge in list(self.judges):
-            judge.end()
+        for runner in list(self.runners):
+            runner.end()
 
-    def judged(
+    def in_lane(
         self, fork: Path, lanes: Lanes, stage: StageGrade, until: float, behind: int
     ) -> None:
-        """Judge a stage in a lane that is free, if the fork has it, and leave time for others."""
+        """Runner a stage in a lane that is free, if the fork has it, and leave time for others."""
         lane = lanes.get()
-        judge = Judge(*lane, self.grade.seed, self.stopped)
-        self.judges.add(judge)
+        runner = Runner(*lane, self.grade.seed, self.stopped)
+        self.runners.add(runner)
         try:
-            if (judge.work / "fork" / "stages" / f"{stage.slug}.py").exists():
-                self.judge(stage, judge, (until - time.monotonic()) / (behind + 1))
+            if (runner.work / "fork" / "stages" / f"{stage.slug}.py").exists():
+                self.runner(stage, runner, (until - time.monotonic()) / (behind + 1))
             else:
                 self.keep_stage(replace(stage, state="missing", note=_nearly(stage, fork)))
         finally:
-            self.judges.remove(judge)
+            self.runners.remove(runner)
             lanes.put(lane)
 
-    def judge(self, stage: StageGrade, judge: Judge, seconds: float) -> None:
+    def runner(self, stage: StageGrade, runner: Runner, seconds: float) -> None:
         """Have the sentences of a stage said, and take over each as it comes."""
         began = time.monotonic()
         places = {check.id: place for place, check in enumerate(stage.checks)}
         checks = list(stage.checks)
-        for said in judge.said(stage, min(STAGE_SECONDS, seconds)):
+        for said in runner.said(stage, min(STAGE_SECONDS, seconds)):
             place = places[said.id]
             checks[place] = replace(checks[place], outcome=said.outcome, reason=said.reason)
             stage = replace(stage, checks=tuple(checks), seconds=time.monotonic() - began)
             self.keep_stage(stage, said.sentence)
         stage = replace(stage, seconds=round(time.monotonic() - began, 1))
-        self.keep_stage(replace(stage, state=judge.state, note=judge.note))
+        self.keep_stage(replace(stage, state=runner.state, note=runner.note))
 
 
 class StoppedError(Exception):
-    """A judge was told to stop."""
+    """A runner was told to stop."""
 
 
-class Judge:
-    """pytest in a cell, which says the sentences of one stage.
+class Runner:
+    """pytest in a sandbox, which says the sentences of one stage.
 
     One that is ended in the middle of a sentence is followed by another, which says it once more
-    and goes on: so the machine's bad luck costs nothing, and who can end a judge earns nothing.
+    and goes on: so the machine's bad luck costs nothing, and who can end a runner earns nothing.
     """
 
-    def __init__(self, work: Path, walls: Cell, seed: int, stopped: threading.Event) -> None:
-        self.work, self.walls, self.seed, self.stopped = work, walls, seed, stopped
+    def __init__(self, work: Path, sandbox: Sandbox, seed: int, stopped: threading.Event) -> None:
+        self.work, self.sandbox, self.seed, self.stopped = work, sandbox, seed, stopped
         self.state: State = "graded"
         self.note = ""
         self.over = False
@@ -367,14 +242,14 @@ class Judge:
                 yield check
             guilty, suspect = suspect, next(iter(left), "")
             if left and suspect == guilty and not self.over:
-                reason = "the judge was ended when it was said, and when it was said again"
+                reason = "the runner was ended when it was said, and when it was said again"
                 yield replace(left.pop(suspect), reason=reason)
                 self.over = suspect == first.id
 
     def heard(self, checks: list[Check], until: float) -> Iterator[Check]:
-        """Have sentences said by a judge of their own, and yield each; it may not come to all."""
+        """Have sentences said by a runner of their own, and yield each; it may not come to all."""
         renew(self.work)
-        own(self.work, self.walls.user())
+        own(self.work, self.sandbox.user())
         roomy(self.work)
         begun, status, known = False, None, {check.id: check for check in checks}
         with self.running(checks) as (process, report):
@@ -411,7 +286,7 @@ class Judge:
         if late:
             self.note = "its time was over before all sentences were said"
         elif begun and status in ENDED:
-            self.note = "the judge was ended in the middle of a sentence"
+            self.note = "the runner was ended in the middle of a sentence"
             self.over = False
         else:
             self.state = "error"
@@ -420,7 +295,7 @@ class Judge:
 
     @property
     def words(self) -> Path:
-        """Where the judge's own words go."""
+        """Where the runner's own words go."""
         return self.work / "words.txt"
 
     def command(self, checks: list[Check], report: str) -> list[str]:
@@ -429,26 +304,26 @@ class Judge:
         options += [f"--stages={self.work / 'fork' / 'stages'}", f"--report-log={report}"]
         options += [f"--basetemp={self.work / 'scratch' / 'tmp' / 'pytest'}"]
         options += [f"-p{plugin}" for plugin in PLUGINS]
-        if under := self.walls.around_program(self.work):
+        if under := self.sandbox.around_program(self.work):
             options += [f"--under={shlex.join(under)}"]
-        if self.walls.has("bubblewrap"):
+        if self.sandbox.has("bubblewrap"):
             options += ["--zygote"]
         tests = [str(SUITE / check.id) for check in checks]
         python = [sys.executable, "-I", "-B", "-m", "pytest"]  # -B: no code where others may write
-        return [*self.walls.around_judge(self.work), *python, *options, *tests]
+        return [*self.sandbox.around_runner(self.work), *python, *options, *tests]
 
     @contextlib.contextmanager
     def running(
         self, checks: list[Check]
     ) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[dict[str, Any]]]]:
-        """Run a judge, and leave nothing of it behind: neither now nor if we die.
+        """Run a runner, and leave nothing of it behind: neither now nor if we die.
 
         It reports by a pipe, which has no name for a program of the fork to write to.
         """
         seed = {"PYTEST_ADDOPTS": f"--seed={self.seed}"}  # not in the command, for all to read
         with (
             self.words.open("wb") as output,
-            Channel(self.work, self.walls.user()) as channel,
+            Channel(self.work, self.sandbox.user()) as channel,
             subprocess.Popen(  # noqa: S603 - our own suite
                 self.command(checks, channel.name),
                 cwd=ROOT,
@@ -460,7 +335,7 @@ class Judge:
                 pass_fds=channel.numbers,
             ) as process,
         ):
-            UNDERTAKER.watch(process.pid)
+            REAPER.watch(process.pid)
             self.process = process
             try:
                 if self.stopped.is_set():
@@ -468,11 +343,11 @@ class Judge:
                 yield process, channel.entries(process)
             finally:
                 _end(process)
-                UNDERTAKER.forget(process.pid)
+                REAPER.forget(process.pid)
 
 
 class Channel:
-    """How a judge reports: by a pipe, which no program of the fork has; on Windows, by a file."""
+    """How a runner reports: by a pipe, which no program of the fork has; on Windows, by a file."""
 
     def __init__(self, work: Path, user: int | None) -> None:
         self.file, self.numbers = work / "report", tuple[int, ...]()
@@ -498,12 +373,12 @@ class Channel:
         if not self.numbers:
             yield from entries(self.file, process)
             return
-        self.writer.close()  # it is the judge's alone now, and ends with it
+        self.writer.close()  # it is the runner's alone now, and ends with it
         yield from (json.loads(line) for line in self.lines if line.endswith("\n"))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a judge; what stands around it ends all that it has started, unless it was stopped."""
+    """End a runner; what stands around it ends all that it has started, unless it was stopped."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(ENDS_WITHIN)
@@ -518,67 +393,6 @@ def roomy(work: Path) -> None:
         raise OSError(errno.ENOSPC, f"{work} has {free:,} bytes left, and needs {ROOM:,}")
 
 
-def collected(fork: Path, to: Path, stages: Sequence[StageGrade]) -> Iterator[str]:
-    """Copy the files of stages and `static/` of a fork; yield a note for each that was not taken.
-
-    Links are not followed, and nothing but regular files is opened.
-    """
-    for stage in stages:
-        name = f"{stage.slug}.py"
-        if reason := taken(fork, ("stages", name), to / "stages" / name, SOURCE):
-            yield f"stages/{name} was not taken: {reason}"
-    shutil.copy(STAGES / "__init__.py", to / "stages")
-    count, room = 0, ALL
-    for parts, entry in _entries(fork, ("static",)):
-        count, place = count + 1, quoted("/".join(parts))
-        if count > FILES or entry.st_size > room:
-            yield f"{place} and what comes behind it was not taken: static/ is too large"
-            return
-        if stat.S_ISDIR(entry.st_mode):
-            continue
-        target = to.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if reason := taken(fork, parts, target, FILE):
-            yield f"{place} was not taken: {reason}"
-        else:
-            room -= entry.st_size
-
-
-def _entries(fork: Path, parts: Parts) -> Iterator[tuple[Parts, os.stat_result]]:
-    """Yield the names below a folder, in order, but not many too many; links are not followed."""
-    folder = fork.joinpath(*parts)
-    if folder.is_symlink() or not folder.is_dir() or len(parts) > DEEP:
-        return
-    for entry in sorted(islice(os.scandir(folder), NAMES), key=lambda entry: entry.name):
-        yield (*parts, entry.name), entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(fork, (*parts, entry.name))
-
-
-def taken(fork: Path, parts: Sequence[str], to: Path, most: int) -> str:
-    """Copy one file of a fork; return why not, if not. One that is not there needs no reason."""
-    for depth in range(1, len(parts)):
-        if fork.joinpath(*parts[:depth]).is_symlink():
-            return "its folder is a link"
-    try:
-        if not stat.S_ISREG(fork.joinpath(*parts).lstat().st_mode):
-            return "it is no regular file"
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        flags |= getattr(os, "O_BINARY", 0)
-        with open(os.open(fork.joinpath(*parts), flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):  # it was another one a moment ago
-                return "it is no regular file"
-            if found.st_size > most:
-                return f"it has {found.st_size:,} bytes, and may have {most:,}"
-            to.write_bytes(file.read(most))
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError) as error:
-        return quoted(getattr(error, "strerror", None) or str(error))
-    return ""
-
-
 def _nearly(stage: StageGrade, fork: Path) -> str:
     """Say that a file is not there, and which one has nearly its name."""
     wanted = f"{stage.slug}.py"
@@ -588,11 +402,3 @@ def _nearly(stage: StageGrade, fork: Path) -> str:
             if close != wanted:
                 return f"needed stages/{wanted}, and there is stages/{quoted(close)}"
     return f"needed a file stages/{wanted} that could be taken, found none"
-
-
-def quoted(text: str) -> str:
-    """Make a fork's text harmless: no control character but line feeds, and shortened."""
-    plain = "".join(
-        char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text
-    )
-    return graded.shortened(plain, REASON)

@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from workbench.course.catalogue import lesson
 from workbench.files import write
-from workbench.grading.grade import Check, Grade, StageGrade
 from workbench.grading.reports import pages
-from workbench.grading.wording import harmless, line, mark, note, remarks
+from workbench.grading.result import Check, Grade, StageGrade
+from workbench.grading.sanitize import harmless, line
+from workbench.grading.wording import mark, note, remarks
 from workbench.measure.picture import Picture, lanes, look, stacked
 
 if TYPE_CHECKING:

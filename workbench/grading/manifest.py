@@ -1,10 +1,12 @@
 """What a grade is made of: for each stage its points, and the sentences that earn them.
 
-The manifest, `tests/suite/manifest.json`, is made from the suite and kept in git, so that marks come from
-a list that was there before any fork was: `python -m workbench.grading.manifest` writes it anew. A sentence
-that a stage is the first to keep weighs three times as much as one that it took over.
+The manifest, `tests/suite/manifest.json`, is made from the suite and kept in git, so that marks
+come from a list that was there before any fork was: `python -m workbench.grading.manifest` writes
+it anew. A sentence that a stage is the first to keep weighs three times as much as one that it took
+over.
 
-As a plug-in for pytest (`-p workbench.grading.manifest --manifest=FILE`) it writes down what was collected.
+As a plug-in for pytest (`-p workbench.grading.manifest --manifest=FILE`) it writes down what was
+collected.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def manifest(file: Path = MANIFEST) -> tuple[Marks, ...]:
 
 @functools.cache
 def suite() -> str:
-    """Return what tells one state of the suite from another: a digest of all that judges."""
+    """Return what tells one state of the suite from another: a digest of all that runners."""
     digest = hashlib.sha256()
     for folder, pattern in ((SUITE, "*.*"), (ROOT / "workbench", "**/*.py")):
         for file in sorted(folder.glob(pattern)):

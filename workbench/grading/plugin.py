@@ -1,8 +1,8 @@
 """A plug-in for pytest, for a grade: each sentence is said, unless the program does not listen.
 
-`pytest -p workbench.grading.plugin TESTS`, the first of which is that it listens. If that does not hold,
-the others are skipped as not reached: each would wait for a program that never says where it is.
-What the machine lacks, and not the program, ends it all with a status of its own, FAULT.
+`pytest -p workbench.grading.plugin TESTS`, the first of which is that it listens. If that does not
+hold, the others are skipped as not reached: each would wait for a program that never says where it
+is. What the machine lacks, and not the program, ends it all with a status of its own, FAULT.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from workbench.grading.sanitize import shortened
 from workbench.practice.plugin import NOT_REACHED
 from workbench.server.launch import Server
 
@@ -24,17 +25,17 @@ LONGEST = 20_000  # characters of a reason
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what a judge is told."""
+    """Add what a runner is told."""
     text = "start files of Python from a zygote, which the command of --under keeps"
     parser.addoption("--zygote", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep other processes of this user from reading the judge's memory, and bound it (Linux)."""
+    """Keep other processes of this user from reading the runner's memory, and bound it (Linux)."""
     if config.getoption("zygote"):
-        from workbench.sandbox.fork_server import Nursery
+        from workbench.sandbox.fork_server import ForkServer
 
-        nursery = Nursery(shlex.split(config.getoption("under")))
+        nursery = ForkServer(shlex.split(config.getoption("under")))
         Server.spawn = staticmethod(nursery.spawn)
         config.add_cleanup(nursery.end)
     if sys.platform == "linux":
@@ -58,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:  # type: ignore[misc]
     """Remember whether the first sentence holds; shorten what is said of one that does not."""
     if call.excinfo and getattr(call.excinfo.value, "errno", None) in OURS:
-        pytest.exit(f"the judge itself failed: {call.excinfo.value}", FAULT)
+        pytest.exit(f"the runner itself failed: {call.excinfo.value}", FAULT)
     report = yield
     if report.when == "call" and item is item.session.items[0]:
         item.session.stash[LISTENS] = report.passed
@@ -67,11 +68,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr = shortened(crash.message if crash else str(report.longrepr), LONGEST)
     report.sections.clear()
     return report
-
-
-def shortened(text: str, most: int) -> str:
-    """Leave out the middle of a text that has more characters than that; its end has the hint."""
-    last = most // 4
-    if len(text) <= most:
-        return text
-    return f"{text[: most - last]}\n... {len(text) - most} more\n{text[-last:]}"

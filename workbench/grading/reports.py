@@ -21,19 +21,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from workbench.files import write
-from workbench.grading.grade import Check, Grade, StageGrade
-from workbench.grading.wording import (
-    GROUPS,
-    LINE,
-    groups,
-    harmless,
-    heading,
-    line,
-    mark,
-    note,
-    remarks,
-    told,
-)
+from workbench.grading.result import Check, Grade, StageGrade
+from workbench.grading.sanitize import LINE, harmless, line
+from workbench.grading.wording import GROUPS, groups, heading, mark, note, remarks, told
 from workbench.practice.hints import as_html
 
 PAGE = "grade.html.j2"

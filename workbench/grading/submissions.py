@@ -13,10 +13,12 @@ import io
 import json
 import os
 import re
+import shutil
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -24,11 +26,15 @@ from pathlib import Path
 
 from workbench.course.catalogue import UnknownStage, lesson, lessons
 from workbench.errors import Mistake
-from workbench.grading.grade import FILES, collected, quoted, unsaid
-from workbench.grading.manifest import manifest
+from workbench.files import STAGES
+from workbench.grading.sanitize import quoted
 from workbench.sandbox.isolation import furnish
 from workbench.server.processes import descendants, kill
 
+MEBIBYTE = 2**20
+FILES, FILE, ALL = 200, 4 * MEBIBYTE, 32 * MEBIBYTE  # of static/: how many, and bytes
+SOURCE = MEBIBYTE  # bytes of a stage
+NAMES, DEEP = 1000, 10  # of a fork's folder: how many are looked at, and how deep
 FETCH_SECONDS = 120
 FETCHED = 512 * 2**20  # bytes that may come with what counts
 LOOK = 0.2  # seconds between two looks at what git has fetched
@@ -51,6 +57,9 @@ ALONE = {  # git by itself: nobody's settings, nobody to ask, nothing that is ru
 }
 SETTINGS = (f"core.hooksPath={os.devnull}", "core.fsmonitor=false", "maintenance.auto=false")
 COLUMNS = "needed NAME,FOLDER or NAME,ADDRESS or NAME,ADDRESS,REVISION"
+
+
+Parts = tuple[str, ...]
 
 
 class NotFetched(Mistake):
@@ -164,7 +173,7 @@ def parcel(folder: Path, revision: str = "") -> Parcel:
         raise NotFetched(f"there is no folder {quoted(str(folder))}")
     with tempfile.TemporaryDirectory() as scratch:
         copy = furnish(Path(scratch)) / "fork"
-        notes = tuple(collected(folder, copy, tuple(map(unsaid, manifest()))))
+        notes = tuple(collected(folder, copy, [known.slug for known in lessons()]))
         (copy / "stages" / "__init__.py").unlink()  # the course's own
         files = {
             file.relative_to(copy).as_posix(): base64.b64encode(file.read_bytes()).decode()
@@ -174,6 +183,67 @@ def parcel(folder: Path, revision: str = "") -> Parcel:
     digest = hashlib.sha256(json.dumps([files, notes]).encode()).hexdigest()[:16]
     revision = revision or "+".join(filter(None, (_commit(folder), digest)))
     return Parcel(revision, files, tuple(_others(folder / "stages", files)), notes)
+
+
+def collected(fork: Path, to: Path, slugs: Iterable[str]) -> Iterator[str]:
+    """Copy the files of stages and `static/` of a fork; yield a note for each that was not taken.
+
+    Links are not followed, and nothing but regular files is opened.
+    """
+    for slug in slugs:
+        name = f"{slug}.py"
+        if reason := taken(fork, ("stages", name), to / "stages" / name, SOURCE):
+            yield f"stages/{name} was not taken: {reason}"
+    shutil.copy(STAGES / "__init__.py", to / "stages")
+    count, room = 0, ALL
+    for parts, entry in _entries(fork, ("static",)):
+        count, place = count + 1, quoted("/".join(parts))
+        if count > FILES or entry.st_size > room:
+            yield f"{place} and what comes behind it was not taken: static/ is too large"
+            return
+        if stat.S_ISDIR(entry.st_mode):
+            continue
+        target = to.joinpath(*parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if reason := taken(fork, parts, target, FILE):
+            yield f"{place} was not taken: {reason}"
+        else:
+            room -= entry.st_size
+
+
+def _entries(fork: Path, parts: Parts) -> Iterator[tuple[Parts, os.stat_result]]:
+    """Yield the names below a folder, in order, but not many too many; links are not followed."""
+    folder = fork.joinpath(*parts)
+    if folder.is_symlink() or not folder.is_dir() or len(parts) > DEEP:
+        return
+    for entry in sorted(islice(os.scandir(folder), NAMES), key=lambda entry: entry.name):
+        yield (*parts, entry.name), entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(fork, (*parts, entry.name))
+
+
+def taken(fork: Path, parts: Sequence[str], to: Path, most: int) -> str:
+    """Copy one file of a fork; return why not, if not. One that is not there needs no reason."""
+    for depth in range(1, len(parts)):
+        if fork.joinpath(*parts[:depth]).is_symlink():
+            return "its folder is a link"
+    try:
+        if not stat.S_ISREG(fork.joinpath(*parts).lstat().st_mode):
+            return "it is no regular file"
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        flags |= getattr(os, "O_BINARY", 0)
+        with open(os.open(fork.joinpath(*parts), flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):  # it was another one a moment ago
+                return "it is no regular file"
+            if found.st_size > most:
+                return f"it has {found.st_size:,} bytes, and may have {most:,}"
+            to.write_bytes(file.read(most))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return quoted(getattr(error, "strerror", None) or str(error))
+    return ""
 
 
 def _others(stages: Path, files: dict[str, str]) -> Iterator[str]:

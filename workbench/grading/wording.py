@@ -1,14 +1,12 @@
 """What is said of a grade in whatever form, with all that may be a fork's made harmless."""
 
 import re
-from dataclasses import dataclass, fields, replace
-from typing import Any, cast
+from dataclasses import dataclass
 
-from workbench.grading.grade import REASON, Check, Grade, Outcome, StageGrade, quoted
+from workbench.grading.result import Check, Grade, Outcome, StageGrade
+from workbench.grading.sanitize import line
 from workbench.practice.hints import hints
 
-MOST = REASON + 100  # characters of any text
-LINE = 300  # characters of a fork's words in a line of ours
 NOTES = 20  # remarks that are shown; a fork can cause hundreds
 TITLE = 12  # columns of a title in a reason, see `tests/suite/report.py`
 SAID_ABOVE = ("Sentence", "Stage", "Hint")  # parts of a reason that have a place of their own
@@ -21,39 +19,6 @@ GROUPS: dict[Outcome, str] = {
 }
 
 Remark = tuple[str, str]
-
-
-def harmless(grade: Grade) -> Grade:
-    """Return a grade in which every text is harmless and bounded."""
-    return cast(Grade, _harmless(grade))
-
-
-def _harmless(found: object) -> object:
-    """Go through the parts of a grade."""
-    match found:
-        case str():
-            return _plain(found)
-        case tuple():
-            return tuple(map(_harmless, found))
-        case dict():
-            return {name: _harmless(value) for name, value in found.items()}
-        case Grade() | StageGrade() | Check():
-            parts = {part.name: _harmless(getattr(found, part.name)) for part in fields(found)}
-            return replace(found, **cast(dict[str, Any], parts))
-    return found
-
-
-def _plain(text: str) -> str:
-    """Quote a text line by line; one that is quoted already stays as it is."""
-    plain = "\n".join(map(quoted, text[:MOST].split("\n")))
-    whole = len(text) <= MOST and len(plain) <= MOST
-    return plain if whole else f"{plain[: MOST - 20]}\n... and more"
-
-
-def line(text: str) -> str:
-    """Put a text into one line, and shorten it."""
-    joined = " ".join(text.split())
-    return joined if len(joined) <= LINE else f"{joined[:LINE]}..."
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Asks a server for one page over and over, and prints in a line of JSON how it was answered.
 
 The load of `bench` where there is no wrk, in a program of its own so that nothing else slows it
-down: `python workbench/measure/load.py URL SECONDS CONNECTIONS ['Name: value' …]`, the last being headers.
-It counts as wrk does: whole answers within the time, those of 400 and above among the errors too.
+down: `python workbench/measure/load.py URL SECONDS CONNECTIONS ['Name: value' …]`, the last being
+headers. It counts as wrk does: whole answers within the time, those of 400 and above among the
+errors too.
 """
 
 import asyncio

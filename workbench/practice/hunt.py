@@ -20,7 +20,7 @@ from rich.text import Text
 
 from workbench.course import workspace as mine
 from workbench.course.catalogue import Lesson, Stage, lesson
-from workbench.course.mutants import SABOTEURS, Saboteur, saboteurs
+from workbench.course.mutants import MUTANTS, Mutant, mutants
 from workbench.course.source import Diff, Source, source
 from workbench.errors import Mistake
 from workbench.files import keep, shown, write
@@ -54,7 +54,7 @@ class Hunt:
         fault = _latest(self.lesson, self.file)
         return Revealed(self.lesson, fault, self.file, self._outcome(fault, heard))
 
-    def _outcome(self, fault: Saboteur, heard: Heard | None) -> str:
+    def _outcome(self, fault: Mutant, heard: Heard | None) -> str:
         """Say what has become of the file."""
         text = self.file.read_text(encoding="utf-8", errors="replace")
         if text == fault.source():
@@ -101,7 +101,7 @@ class Revealed:
     """The fault that is on the bench, and what has become of the file."""
 
     lesson: Lesson
-    fault: Saboteur
+    fault: Mutant
     file: Path
     outcome: str
 
@@ -168,18 +168,18 @@ def _bench(known: Lesson) -> Path:
     return mine.copied(known).with_name(f"hunt_{known.short}.py")
 
 
-def _faults(known: Lesson) -> list[Saboteur]:
+def _faults(known: Lesson) -> list[Mutant]:
     """List the faults of a stage. Raises Mistake if it has none, with those that have some."""
-    if not SABOTEURS.is_dir():
-        raise Mistake(f"there is no folder {shown(SABOTEURS)}, where the faults are kept")
-    faults = [fault for fault in saboteurs() if fault.stage == known.slug]
+    if not MUTANTS.is_dir():
+        raise Mistake(f"there is no folder {shown(MUTANTS)}, where the faults are kept")
+    faults = [fault for fault in mutants() if fault.stage == known.slug]
     if not faults:
-        others = dict.fromkeys(lesson(fault.stage).short for fault in saboteurs())
+        others = dict.fromkeys(lesson(fault.stage).short for fault in mutants())
         raise Mistake(f"no faults to hunt in {known.slug}: there are in {', '.join(others)}")
     return faults
 
 
-def _put(known: Lesson, fault: Saboteur) -> Hunt:
+def _put(known: Lesson, fault: Mutant) -> Hunt:
     """Put a fault on the bench, and keep what was written there; what hunts put is not kept."""
     file, text = _bench(known), fault.source()
     mine.furnish(file.parent)
@@ -196,7 +196,7 @@ def _sources(known: Lesson) -> list[str]:
     return [source(known).text, *(fault.source() for fault in _faults(known))]
 
 
-def _mark(fault: Saboteur) -> str:
+def _mark(fault: Mutant) -> str:
     """Return what stands for a fault in the record: the same after a correction of its stage."""
     return hashlib.sha256(f"{fault.stage} {fault.name}".encode()).hexdigest()
 
@@ -207,7 +207,7 @@ def _marks(known: Lesson) -> list[str]:
     return [line.split()[-1] for line in lines if line.startswith(f"{known.slug} ")]
 
 
-def _latest(known: Lesson, file: Path) -> Saboteur:
+def _latest(known: Lesson, file: Path) -> Mutant:
     """Find the fault that is on the bench. Raises Mistake if there is none."""
     latest = _marks(known)[-1:]
     for fault in _faults(known):

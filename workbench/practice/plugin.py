@@ -1,9 +1,9 @@
 """A plug-in for pytest: one stage's sentences, in the order in which a student should hear them.
 
-`pytest -p workbench.practice.plugin --stage=s06_slow_route --stages=FOLDER`. First come the promises of
-the lessons that teach what was `--touched`, then all others; of both, those of earlier stages come
-first, then those that stand first in their file. After the first that fails, the others are skipped
-as not reached.
+`pytest -p workbench.practice.plugin --stage=s06_slow_route --stages=FOLDER`. First come the
+promises of the lessons that teach what was `--touched`, then all others; of both, those of earlier
+stages come first, then those that stand first in their file. After the first that fails, the others
+are skipped as not reached.
 """
 
 from __future__ import annotations

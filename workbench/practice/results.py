@@ -19,7 +19,7 @@ from typing import IO, Any, Literal
 from workbench.files import ROOT
 from workbench.practice import plugin as one_stage
 from workbench.practice.progress import MARKS, Sign
-from workbench.server.reaper import UNDERTAKER
+from workbench.server.reaper import REAPER
 
 GLANCE = 0.02  # seconds between two looks at the report
 UNENDED = "it did not come to an end, and pytest gave it up"
@@ -68,13 +68,13 @@ def asked(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[by
         stdout=output,
         stderr=subprocess.STDOUT,
     ) as process:
-        UNDERTAKER.watch(process.pid)
+        REAPER.watch(process.pid)
         try:
             yield process
         finally:
             process.kill()
             process.wait()
-            UNDERTAKER.forget(process.pid)
+            REAPER.forget(process.pid)
 
 
 def entries(

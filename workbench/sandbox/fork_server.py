@@ -1,7 +1,8 @@
-"""Programs that are started in a moment, for a judge: by a zygote, behind the walls of a fork.
+"""Programs that are started in a moment, for a runner: by a zygote, behind the walls of a fork.
 
-A start of Python costs more than most sentences do. A Nursery has a keeper, and that a zygote, for
-as long as the judge lives; each program is a fork of it. See `keeper.py` and `zygote.py`.
+A start of Python costs more than most sentences do. A ForkServer has a supervisor, and that a
+zygote, for as long as the runner lives; each program is a fork of it. See `supervisor.py` and
+`zygote.py`.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ KNOWN = 10.0  # seconds until it is known how one has ended
 SENDER = struct.Struct("3i")  # the process, user and group that a message comes from (unix(7))
 
 
-class Nursery:
-    """Starts programs as a Server asks; keeper and zygote are made when they are needed."""
+class ForkServer:
+    """Starts programs as a Server asks; supervisor and zygote are made when they are needed."""
 
     def __init__(self, under: Sequence[str]) -> None:
         self.under = list(under)
         self.lock = threading.Lock()
-        self.keeper: subprocess.Popen[bytes] | None = None
-        self.door: socket.socket  # the way to the keeper
+        self.supervisor: subprocess.Popen[bytes] | None = None
+        self.door: socket.socket  # the way to the supervisor
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> Process:
-        """Start a command: from the zygote, if it is Python with a file, under the keeper."""
+        """Start a command: from the zygote, if it is Python with a file, under the supervisor."""
         *python, file = argv
         shown = {name: text for name, text in environment.items() if not name.startswith(OURS)}
         request = json.dumps({"file": file, "variables": shown, "folder": cwd}).encode()
@@ -49,11 +50,11 @@ class Nursery:
                 self.end()
         return spawn(argv, environment, cwd)
 
-    def ask(self, request: bytes) -> Kept:
+    def ask(self, request: bytes) -> ForkedProgram:
         """Ask for a program. Raises OSError if it does not come."""
         line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pipes = [os.pipe(), os.pipe()]
-        kept = Kept(line, [reading for reading, _ in pipes], self.end)
+        kept = ForkedProgram(line, [reading for reading, _ in pipes], self.end)
         with theirs:
             try:
                 handed = [*(writing for _, writing in pipes), theirs.fileno()]
@@ -65,11 +66,11 @@ class Nursery:
         return kept
 
     def keep(self, environment: Mapping[str, str]) -> None:
-        """Start the keeper, unless there is one."""
-        if self.keeper is None:
+        """Start the supervisor, unless there is one."""
+        if self.supervisor is None:
             self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self.keeper = subprocess.Popen(  # noqa: S603 - our own
+                self.supervisor = subprocess.Popen(  # noqa: S603 - our own
                     self.under,
                     cwd="/",
                     env=environment,
@@ -79,15 +80,15 @@ class Nursery:
                 )
 
     def end(self) -> None:
-        """End the keeper, and with it all that is behind its walls."""
-        if self.keeper:
+        """End the supervisor, and with it all that is behind its walls."""
+        if self.supervisor:
             self.door.close()
-            self.keeper.kill()
-            self.keeper.wait()
-        self.keeper = None
+            self.supervisor.kill()
+            self.supervisor.wait()
+        self.supervisor = None
 
 
-class Kept:
+class ForkedProgram:
     """A program behind walls: what a Server needs of a Popen."""
 
     def __init__(

@@ -1,13 +1,13 @@
 """Where a fork is graded: how many walls there are between its programs and everything else.
 
-Each wall is tried by running something behind it, and what stands is recorded. Around the judge
+Each wall is tried by running something behind it, and what stands is recorded. Around the runner
 (pytest, our own code) bubblewrap gives a network with nothing but `lo`, processes of its own that
-end with it, and a home without a secret; where we are root, the judge is another user in it. Around
-each program of the fork a second one hides the judge, the suite, the course's own stages and every
-other fork: it sees the system, its own files, and a folder to write in.
+end with it, and a home without a secret; where we are root, the runner is another user in it.
+Around each program of the fork a second one hides the runner, the suite, the course's own stages
+and every other fork: it sees the system, its own files, and a folder to write in.
 
 All lies in one folder, the work: `fork` holds what was taken of the fork, for all to read, and
-`scratch` what is made anew for each stage: `tmp`, where judge and programs write, and `home`.
+`scratch` what is made anew for each stage: `tmp`, where runner and programs write, and `home`.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ SMALL = 64 * MEBIBYTE  # what a program may keep in the memory of each file syst
 PLAIN = Path(sys.base_prefix)  # the Python without the course's packages
 PYTHON = Path(sys.executable).resolve()
 INSTEAD = {"instead": {sys.executable: str(PYTHON)}}
-KEEPER, ZYGOTE = (Path(__file__).with_name(name) for name in ("supervisor.py", "zygote.py"))
+SUPERVISOR, ZYGOTE = (Path(__file__).with_name(name) for name in ("supervisor.py", "zygote.py"))
 INSIDE = "/zygote.py"
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64")  # links into /usr on most systems
 SETTLED = ("/etc/ld.so.cache", "/etc/localtime", "/etc/hosts", "/etc/mime.types")
 LANES = 2  # stages of a fork that are judged side by side: most of the time one of them waits
-STRANGERS = 2_000_000  # above the numbers of all real users; a judge's own is added
+STRANGERS = 2_000_000  # above the numbers of all real users; a runner's own is added
 WITHIN = 20  # seconds for a wall to be tried
 GOING = 10.0  # seconds in which the last process of a fork must let its files go
 NEWER = "--disable-userns", "--size"  # against worlds of a program's own, and full memory
@@ -63,7 +63,7 @@ WORK = "grading-"  # how the name of a work begins
 HIDES = {  # what is open to a fork's program where a wall is missing
     "limits": "it may use up the machine, and leave processes behind",
     "network": "it may talk to the network, and to all processes of this machine",
-    "user": "it is the user that grades: it may end the judge, and write where that user may",
+    "user": "it is the user that grades: it may end the runner, and write where that user may",
     "bubblewrap": "it may read the suite, the course's stages and other forks",
 }
 LISTENS = """
@@ -85,7 +85,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Sandbox:
     """The walls that stand on this machine, and which of a grader's lanes is behind them."""
 
     layers: tuple[Layer, ...]
@@ -100,21 +100,21 @@ class Cell:
         """The walls that do not stand."""
         return tuple(layer for layer in self.layers if not layer.on)
 
-    def around_judge(self, work: Path) -> list[str]:
-        """Return the words before a judge's command, for a fork whose things lie in `work`."""
+    def around_runner(self, work: Path) -> list[str]:
+        """Return the words before a runner's command, for a fork whose things lie in `work`."""
         user = self.user()
         stranger = [] if user is None else _stranger(user)
         if self.has("network"):
-            return _judge(work) + stranger
+            return _runner(work) + stranger
         plan = {"wrap": [], "instead": {}, "work": str(work), "trusted": True}
-        return stranger + (_keeper(work / "judge", plan) if self.has("limits") else [])
+        return stranger + (_supervisor(work / "runner", plan) if self.has("limits") else [])
 
     def user(self) -> int | None:
-        """Return the number of the user that a judge of this process is, if it is another one."""
+        """Return the number of the user that a runner of this process is, if it is another one."""
         return STRANGERS + LANES * os.getpid() + self.lane if self.has("user") else None
 
     def around_program(self, work: Path) -> list[str]:
-        """Return the words before each command of the fork, which are a keeper's."""
+        """Return the words before each command of the fork, which are a supervisor's."""
         if not self.has("limits"):
             return []
         wrap = _program(work) if self.has("bubblewrap") else []
@@ -122,13 +122,13 @@ class Cell:
         bounds["disk"] = min(LIMITS["disk"], shutil.disk_usage(work).free // (2 * LANES))
         says = bounds | INSTEAD | {"wrap": wrap, "work": str(work), "trusted": False}
         says["zygote"] = [str(PYTHON), INSIDE]
-        return _keeper(work / "plan", says)
+        return _supervisor(work / "plan", says)
 
 
-def _keeper(file: Path, plan: dict[str, object]) -> list[str]:
-    """Write down a keeper's plan, and return its command; it is compiled once for all times."""
+def _supervisor(file: Path, plan: dict[str, object]) -> list[str]:
+    """Write down a supervisor's plan, and return its command; it is compiled once for all times."""
     file.write_bytes(marshal.dumps(plan))
-    ready = py_compile.compile(str(KEEPER), str(file.with_name("supervisor.pyc")), doraise=True)
+    ready = py_compile.compile(str(SUPERVISOR), str(file.with_name("supervisor.pyc")), doraise=True)
     return [str(PYTHON), "-I", "-S", str(ready), str(file)]
 
 
@@ -142,7 +142,7 @@ def _tasks() -> int:
 
 
 @functools.cache
-def cell() -> Cell:
+def probe() -> Sandbox:
     """Try every wall once, each behind those that stand, and say which do."""
     linux = sys.platform == "linux"
     layers = [
@@ -151,8 +151,8 @@ def cell() -> Cell:
         _layer("limits", linux, "" if linux else "needs Linux"),
     ]
     for name in ("network", "user", "bubblewrap"):
-        layers.append(_layer(name, *_tried(name, Cell(tuple(layers)))))
-    return Cell(tuple(layers))
+        layers.append(_layer(name, *_tried(name, Sandbox(tuple(layers)))))
+    return Sandbox(tuple(layers))
 
 
 def _layer(name: str, on: bool, detail: str) -> Layer:
@@ -160,7 +160,7 @@ def _layer(name: str, on: bool, detail: str) -> Layer:
     return Layer(name, on, detail if on else f"{detail}; without it, {HIDES[name]}")
 
 
-def _tried(name: str, standing: Cell) -> tuple[bool, str]:
+def _tried(name: str, standing: Sandbox) -> tuple[bool, str]:
     """Run something behind a wall and those that stand; say whether it worked, and why not."""
     if sys.platform != "linux":
         return False, "needs Linux"
@@ -170,12 +170,12 @@ def _tried(name: str, standing: Cell) -> tuple[bool, str]:
         return False, "needs root"
     with tempfile.TemporaryDirectory() as folder:
         work = furnish(Path(folder).resolve())
-        hoped = Cell((*standing.layers, Layer(name, True)))
+        hoped = Sandbox((*standing.layers, Layer(name, True)))
         inner = _program(work) if name == "bubblewrap" else []
         inner = [word.replace("{cwd}", "/") for word in inner]
         own(work, hoped.user())
         python, *needs = [str(PYTHON)] if inner else [sys.executable, "pytest"]
-        words = [*hoped.around_judge(work), *inner, python, "-I", "-c", LISTENS, *needs]
+        words = [*hoped.around_runner(work), *inner, python, "-I", "-c", LISTENS, *needs]
         on, why = _works(words)
         lacks = [option for option in NEWER if inner and not _known(option)]
         return on, f"this bubblewrap has no {', '.join(lacks)}" if on and lacks else why
@@ -268,14 +268,14 @@ def furnish(work: Path) -> Path:
 
 
 def renew(work: Path) -> None:
-    """Make the folder anew in which a judge and its programs write: no stage sees another's."""
+    """Make the folder anew in which a runner and its programs write: no stage sees another's."""
     remove(work / "scratch")
     for name in ("tmp", "home"):
         (work / "scratch" / name).mkdir(parents=True)
 
 
 def own(work: Path, user: int | None) -> None:
-    """Let the user that judges into a work, and write in its scratch; the rest stays ours."""
+    """Let the user that runners into a work, and write in its scratch; the rest stays ours."""
     if user is not None:
         os.chown(work, -1, user)
         work.chmod(0o750)
@@ -284,14 +284,14 @@ def own(work: Path, user: int | None) -> None:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """Return all the variables that a judge has, and every program of the fork."""
+    """Return all the variables that a runner has, and every program of the fork."""
     folders = {"HOME": work / "scratch" / "home", "TMPDIR": work / "scratch" / "tmp"}
     system = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     return {name: str(path) for name, path in folders.items()} | system | {"LANG": "C.UTF-8"}
 
 
-def _judge(work: Path) -> list[str]:
-    """Wrap a judge: the system to be read, no home, no network but lo, no process of others."""
+def _runner(work: Path) -> list[str]:
+    """Wrap a runner: the system to be read, no home, no network but lo, no process of others."""
     words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
     words += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/run"]
     hidden = [Path("/tmp"), Path.home().resolve()]  # noqa: S108 - hidden, not used
@@ -315,7 +315,7 @@ def _judge(work: Path) -> list[str]:
 
 
 def _open(folder: Path) -> bool:
-    """Tell whether every user may pass through a folder, as the one who judges has to."""
+    """Tell whether every user may pass through a folder, as the one who runners has to."""
     return bool(folder.stat().st_mode & stat.S_IXOTH)
 
 

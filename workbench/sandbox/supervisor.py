@@ -1,12 +1,13 @@
 """Keeps one program: within limits, apart from others, and with nothing of it left behind.
 
-`python -I -S keeper.py PLAN ARGV...` runs ARGV as `PLAN`, a file, says (see `cell.py`): what wraps
-it, and what it may use. Signals are passed on, output too up to a bound, and the keeper ends as the
-program did, by the same status or signal. Where no other wall ends a judge's processes, one is
-around it too. Without ARGV it keeps a zygote, and hands on to it what is asked for on stdin.
+`python -I -S supervisor.py PLAN ARGV...` runs ARGV as `PLAN`, a file, says (see `isolation.py`):
+what wraps it, and what it may use. Signals are passed on, output too up to a bound, and the
+supervisor ends as the program did, by the same status or signal. Where no other wall ends a
+runner's processes, one is around it too. Without ARGV it keeps a zygote, and hands on to it what is
+asked for on stdin.
 
-Where there is no zygote, a keeper is started for each program, and two hundred times for a stage:
-so it loads next to nothing of the standard library. That is why it reads `/proc` by hand.
+Where there is no zygote, a supervisor is started for each program, and two hundred times for a
+stage: so it loads next to nothing of the standard library. That is why it reads `/proc` by hand.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Gone:
         return kind is not None and issubclass(kind, OSError)
 
 
-class Keeper:
+class Supervisor:
     """A program, how much of each thing it may use, and what became of it."""
 
     def __init__(self, plan: dict[str, Any], argv: list[str]) -> None:
@@ -111,7 +112,7 @@ class Keeper:
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # bubblewrap does so by itself
         if not self.trusted:
             first_to_go()
-            unlimited = resource.getrlimit(resource.RLIMIT_AS)[1]  # our own is the judge's
+            unlimited = resource.getrlimit(resource.RLIMIT_AS)[1]  # our own is the runner's
             resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
         for name, kind in RLIMITS.items():
             if most := self.plan.get(name):
@@ -122,7 +123,7 @@ class Keeper:
                 resource.setrlimit(number, (soft, soft + spare if hard < 0 else hard))
 
     def pass_on(self, number: int, _frame: object) -> None:
-        """Give a signal to the program itself, not to what wraps it; a judge has to end at once."""
+        """Give a signal to the program itself, not to what wraps it; a runner ends at once."""
         if self.trusted:
             self.end("it was told to")
         with Gone():
@@ -191,7 +192,7 @@ class Keeper:
     def end(self, reason: str) -> None:
         """End it, and say why, where its own last words are."""
         if not self.ended:
-            say(self.last_words, f"\nended by its keeper: {reason}\n".encode())
+            say(self.last_words, f"\nended by its supervisor: {reason}\n".encode())
         self.ended = True
         for pid in descendants(os.getpid()):
             kill(pid)
@@ -207,7 +208,7 @@ class Keeper:
                     os.waitpid(pid, os.WNOHANG)
 
 
-class Warden(Keeper):
+class ForkSupervisor(Supervisor):
     """Keeps a zygote and all that it starts: each with the streams of who has asked for it."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
@@ -354,7 +355,7 @@ def main() -> None:
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         prctl(PR_SET_DUMPABLE, 0)  # no other process of this user may look into this one
     argv = sys.argv[2:]
-    status = (Keeper(plan, argv) if argv else Warden(plan)).keep()
+    status = (Supervisor(plan, argv) if argv else ForkSupervisor(plan)).keep()
     if status < 0:
         with Gone():  # for SIGKILL there is nothing to be set
             signal.signal(-status, signal.SIG_DFL)

@@ -1,9 +1,10 @@
 """Starts programs in a moment: a Python that has loaded what they import, and forks for each.
 
-It stands behind a fork's walls, and its keeper hands on to it what a judge asks for (`kept.py`). A
-request is a message on stdin: a file, its variables and the folder to start in; with it come three
-descriptors: the program's stdout, its stderr, and a line to who asked. There the new process says
-that it is here, and the zygote how it ended. Nothing that it has started outlives it.
+It stands behind a fork's walls, and its supervisor hands on to it what a runner asks for
+(`fork_server.py`). A request is a message on stdin: a file, its variables and the folder to start
+in; with it come three descriptors: the program's stdout, its stderr, and a line to who asked. There
+the new process says that it is here, and the zygote how it ended. Nothing that it has started
+outlives it.
 
 What the file imports at its top is loaded before, and no more than that: so an import that the file
 lacks is missed as ever. None of the fork's own code runs in the zygote.
@@ -93,7 +94,7 @@ def become(request: dict[str, Any], numbers: list[int]) -> types.CodeType:
     dumpable(1)
     os.environ.clear()
     os.environ.update(request["variables"])
-    work = os.path.dirname(os.getcwd())  # where the keeper has put us is a folder of it
+    work = os.path.dirname(os.getcwd())  # where the supervisor has put us is a folder of it
     if request["folder"].startswith(f"{work}/"):
         os.chdir(request["folder"])
     file = request["file"]
@@ -121,7 +122,7 @@ def dumpable(value: int) -> None:
 
 if __name__ == "__main__":
     if (os.getpid(), os.getppid()) != (2, 1):
-        sys.exit("needed walls of its own, for it ends all other processes: see cell.py")
+        sys.exit("needed walls of its own, for it ends all other processes: see isolation.py")
     dumpable(0)
     with socket.socket(fileno=0) as door:
         wanted = programs(door)

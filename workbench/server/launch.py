@@ -1,7 +1,7 @@
 """Servers started as a user starts them, on a free port, and ended with the program that did so.
 
 `launch("s06")` returns a Server once it listens. Launching a stage again ends the one before. A
-server never outlives its parent: a helper process, `undertaker.py`, sees to it however that dies.
+server never outlives its parent: a helper process, `reaper.py`, sees to it however that dies.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from workbench.client import client as wire
 from workbench.course.catalogue import Lesson, lesson
 from workbench.errors import Mistake
 from workbench.server.processes import Process, descendants, kill, spawn
-from workbench.server.reaper import UNDERTAKER
+from workbench.server.reaper import REAPER
 
 READY = re.compile(r"Listening on http://([^\s/]+):([0-9]+)")
 LAST_WORDS = 15  # lines
@@ -73,7 +73,7 @@ class Server:
         HOST is 127.0.0.1 and PORT is 0, the system's choice, unless set; `timeout` in seconds.
         Raises DidNotStart.
         """
-        UNDERTAKER.ready()
+        REAPER.ready()
         environment = os.environ | DEFAULTS | dict(settings)
         try:
             process = cls.spawn(argv, environment, str(cwd or os.getcwd()))
@@ -82,7 +82,7 @@ class Server:
         server = cls(process, title, argv)
         SERVERS.add(server)
         try:
-            UNDERTAKER.watch(server.process.pid)
+            REAPER.watch(server.process.pid)
             server._await_ready(timeout)
         except BaseException:
             server.stop(0)
@@ -221,7 +221,7 @@ class Server:
         """Return the exit status, None while it runs; once it has ended, it is not watched."""
         status = self.process.poll()
         if status is not None:
-            UNDERTAKER.forget(self.process.pid)
+            REAPER.forget(self.process.pid)
         return status
 
     def _listen_to(self, name: str) -> threading.Thread:
@@ -316,7 +316,7 @@ def stop_all() -> None:
         server._ask_to_end()
     for server in servers:
         server.stop()
-    UNDERTAKER.dismiss()
+    REAPER.dismiss()
 
 
 def _ended(status: int) -> str:

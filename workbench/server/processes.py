@@ -1,4 +1,4 @@
-"""Child processes: what a running one can be asked, how one is started, and how a family is ended."""
+"""Child processes: how one is started, what it can be asked, and how a family is ended."""
 
 from __future__ import annotations
 

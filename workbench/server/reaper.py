@@ -19,7 +19,7 @@ ENDINGS = "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"  # each system has some of t
 FATAL_TO_THE_PARENT = {getattr(signal, name) for name in ENDINGS if hasattr(signal, name)}
 
 
-class Undertaker:
+class Reaper:
     """The one helper process of this program; started when the first server is."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Undertaker:
             return subprocess.Popen(argv, stdin=pipe, stdout=silent, stderr=silent, text=True)  # noqa: S603
 
 
-UNDERTAKER = Undertaker()
+REAPER = Reaper()
 
 
 @contextlib.contextmanager

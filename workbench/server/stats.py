@@ -40,7 +40,7 @@ def accepted(server: Server) -> int:
 def _states(server: Server) -> Iterator[str]:
     """Yield the state of each socket that the program holds on its port."""
     for process in family(server):
-        with contextlib.suppress(psutil.AccessDenied):  # a keeper around it lets nobody look
+        with contextlib.suppress(psutil.AccessDenied):  # a supervisor around it lets nobody look
             for connection in process.net_connections("tcp"):
                 if connection.laddr.port == server.port:
                     yield connection.status

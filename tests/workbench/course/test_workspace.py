@@ -56,7 +56,8 @@ def test_the_pages_come_again_when_they_are_missing(folder):
 
 def test_copies_are_in_the_notebooks_folder_unless_told(monkeypatch):
     monkeypatch.delenv("WORKBENCH_MINE")
-    line = "from workbench.course.workspace import copied; from workbench.files import shown; print(shown(copied('s05')))"
+    line = "from workbench.course.workspace import copied; from workbench.files import shown; "
+    line += "print(shown(copied('s05')))"
     told = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert told.stdout == "notebooks/mine/stages/s05_routing.py\n"
     ignored = (STAGES.parent / ".gitignore").read_text(encoding="utf-8").splitlines()

@@ -25,7 +25,7 @@ from workbench.grading import batch as marking
 from workbench.grading import grade as grading
 from workbench.grading import manifest
 from workbench.grading.batch import Lost, Marking, Terms, here
-from workbench.grading.grade import Grade
+from workbench.grading.result import Grade
 from workbench.grading.submissions import Fork
 from workbench.server.processes import descendants
 
@@ -42,7 +42,7 @@ def student(folder, name, source=SOURCE):
     return folder / name
 
 
-# Without a judge: what a process would do is done at once
+# Without a runner: what a process would do is done at once
 
 
 class Graders:
@@ -270,7 +270,7 @@ def test_without_dask_it_says_what_to_install(forks, tmp_path, monkeypatch):
 
 @pytest.fixture
 def patience(monkeypatch):
-    """Time for several judges, on a machine that has much to do."""
+    """Time for several runners, on a machine that has much to do."""
     monkeypatch.setattr(Witness, "patience", 100)
 
 
@@ -308,7 +308,7 @@ def gradings(processes, place=""):
     ]
 
 
-def judged(grading):
+def under_way(grading):
     """Whether a grading has come so far that sentences are said."""
     return any("pytest" in words(child) for child in descendants(grading.pid))
 
@@ -337,7 +337,9 @@ def test_forks_are_graded_for_real_and_one_that_is_killed_is_graded_again(tmp_pa
     folders[1].mkdir()
     with begun(*folders, "--to", tmp_path / "grades", "--jobs", "2") as command:
         when(
-            command, lambda: any(map(judged, gradings(descendants(command.pid), "ada"))), "a judge"
+            command,
+            lambda: any(map(under_way, gradings(descendants(command.pid), "ada"))),
+            "a runner",
         )
         (grading,) = gradings(descendants(command.pid), "ada")
         grading.kill()
@@ -389,7 +391,7 @@ def test_a_fork_is_graded_elsewhere_if_its_worker_dies_and_one_that_kills_them_a
     to, seen, killed = tmp_path / "grades", {}, []
     with begun(*folders, "--to", to, "--dask", cluster.scheduler_address) as command:
         while command.poll() is None:
-            for grading in filter(judged, gradings(descendants(os.getpid()))):
+            for grading in filter(under_way, gradings(descendants(os.getpid()))):
                 name, worker = words(grading)[-2], grading.parent()
                 if grading not in seen and (name == "killer" or name == "ada" not in killed):
                     worker.kill()
@@ -414,7 +416,7 @@ def test_a_class_that_is_stopped_leaves_no_process_at_the_workers(
 ):
     folder, to = student(tmp_path, "ada", SLOW.replace("(1)", "(9)")), tmp_path / "grades"
     with begun(folder, "--to", to, "--dask", cluster.scheduler_address) as command:
-        when(command, lambda: any(map(judged, gradings(descendants(os.getpid())))), "a judge")
+        when(command, lambda: any(map(under_way, gradings(descendants(os.getpid())))), "a runner")
         os.killpg(command.pid, signal.SIGINT)
         status, out = ended(command)
     assert status == 130, out

@@ -26,9 +26,10 @@ from workbench.course.catalogue import lesson
 from workbench.files import ROOT, SUITE
 from workbench.grading import grade as grading
 from workbench.grading import manifest
-from workbench.grading.grade import RESULT, grade
-from workbench.sandbox import isolation as cells
-from workbench.sandbox.isolation import cell
+from workbench.grading.grade import grade
+from workbench.grading.result import RESULT
+from workbench.sandbox import isolation
+from workbench.sandbox.isolation import probe
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's"),
@@ -254,7 +255,7 @@ def small(monkeypatch, tmp_path):
     """Smaller limits, fewer sentences, and a folder for what is passing that is this test's own."""
     (tmp_path / "passing").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "passing"))
-    monkeypatch.setattr(cells, "LIMITS", cells.LIMITS | LIMITS)
+    monkeypatch.setattr(isolation, "LIMITS", isolation.LIMITS | LIMITS)
     monkeypatch.setattr(manifest, "manifest", lambda: few(SAID))
 
 
@@ -292,7 +293,7 @@ def graded(fork, to, seconds=grading.STAGE_SECONDS, **how):
 @pytest.mark.parametrize("evil", evils(), ids=lambda evil: evil.name)
 def test_an_evil_fork_gets_what_it_has_earned_and_nothing_of_it_is_left(evil, tmp_path, world):
     for wall in filter(None, (evil.needs, "limits")):
-        if not cell().has(wall):
+        if not probe().has(wall):
             pytest.skip(f"is stopped by a wall that is missing here: {wall}")
     fork = fork_of(tmp_path / "fork", *SAID)
     stage = fork / "stages" / f"{STAGE}.py"

@@ -21,11 +21,12 @@ from workbench.errors import Mistake
 from workbench.files import ROOT
 from workbench.grading import grade as grading
 from workbench.grading import manifest
-from workbench.grading.grade import RESULT, Check, Grade, NoIsolation, StageGrade, grade
+from workbench.grading.grade import NoIsolation, grade
 from workbench.grading.plugin import FAULT
-from workbench.sandbox import isolation as cells
-from workbench.sandbox.isolation import Cell, Layer, cell
-from workbench.server.reaper import UNDERTAKER
+from workbench.grading.result import RESULT, Check, Grade, StageGrade
+from workbench.sandbox import isolation
+from workbench.sandbox.isolation import Layer, Sandbox, probe
+from workbench.server.reaper import REAPER
 
 pytestmark = pytest.mark.timeout(300)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's")
@@ -34,7 +35,7 @@ SAID = {
     "s03": {"test_the_answer_is_the_hello_page", "test_content_length_counts_bytes"},
 }
 SILENT = "import time\ntime.sleep(1e6)\n"
-UNCOUNTED = text("s01").replace("number += 1", "number = 1")  # a saboteur
+UNCOUNTED = text("s01").replace("number += 1", "number = 1")  # a mutant
 WALLS = "environment", "copy", "limits", "network", "user", "bubblewrap"
 
 
@@ -42,7 +43,7 @@ WALLS = "environment", "copy", "limits", "network", "user", "bubblewrap"
 def passing(monkeypatch):
     """Fewer sentences, and a folder for what is passing, which is empty in the end."""
     monkeypatch.setattr(manifest, "manifest", lambda: few(SAID))
-    UNDERTAKER.ready()
+    REAPER.ready()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         monkeypatch.setattr(tempfile, "tempdir", folder)
@@ -290,11 +291,11 @@ def test_a_fork_has_so_much_time_and_each_stage_its_share(tmp_path, monkeypatch)
     monkeypatch.setattr(grading, "FORK_SECONDS", 200)
     monkeypatch.setattr(grading, "STAGE_SECONDS", 150)
 
-    def said(_judge, _stage, seconds):
+    def said(_runner, _stage, seconds):
         shares.append(seconds)
         return iter(())
 
-    monkeypatch.setattr(grading.Judge, "said", said)
+    monkeypatch.setattr(grading.Runner, "said", said)
     grade(fork_of(tmp_path / "fork", "s01", "s03"), tmp_path / "to")
     first, last = shares
     assert 90 < first <= 100, "half of it is the other's"
@@ -357,9 +358,9 @@ def test_a_judge_that_is_ended_is_followed_by_another_that_goes_on(tmp_path):
 
     def heard(found, _what):
         if sum(check.outcome == "holds" for check in found.stages[1].checks) == len(ended) + 1 < 3:
-            judge = max(psutil.Process().children(), key=lambda child: child.create_time())
-            ended.append(judge.pid)
-            os.kill(judge.pid, signal.SIGKILL)
+            runner = max(psutil.Process().children(), key=lambda child: child.create_time())
+            ended.append(runner.pid)
+            os.kill(runner.pid, signal.SIGKILL)
 
     found = graded(fork_of(tmp_path / "fork", "s01", "s03"), tmp_path / "to", heard=heard)
     assert len(ended) == 2
@@ -369,16 +370,16 @@ def test_a_judge_that_is_ended_is_followed_by_another_that_goes_on(tmp_path):
 def test_a_sentence_that_ends_the_judge_twice_is_given_up_and_the_others_are_said(
     tmp_path, monkeypatch
 ):
-    command = grading.Judge.command
+    command = grading.Runner.command
 
-    def ending(judge, checks, report):
+    def ending(runner, checks, report):
         """The same, with a plug-in that ends pytest in the middle of a sentence."""
-        line = command(judge, checks, report)
+        line = command(runner, checks, report)
         place = line.index("-m")
         return [*line[:place], "-c", ENDING, *line[place + 2 :]]
 
-    monkeypatch.setattr(grading, "cell", lambda: Cell(()))
-    monkeypatch.setattr(grading.Judge, "command", ending)
+    monkeypatch.setattr(grading, "probe", lambda: Sandbox(()))
+    monkeypatch.setattr(grading.Runner, "command", ending)
     [found] = graded(fork_of(tmp_path / "fork", "s03"), tmp_path / "to", stages=["s03"]).stages
     assert found.state == "graded"
     assert outcomes(found).pop("the answer is the hello page") == "not reported"
@@ -404,7 +405,7 @@ raise SystemExit(pytest.main(plugins=[Ending()]))
 def test_the_walls_are_recorded_with_the_reason_for_each_that_is_missing(tmp_path):
     found = graded(fork_of(tmp_path / "fork"), tmp_path / "to", stages=["s01"])
     assert tuple(layer["name"] for layer in found.layers) == WALLS
-    assert [layer["on"] for layer in found.layers] == [layer.on for layer in cell().layers]
+    assert [layer["on"] for layer in found.layers] == [layer.on for layer in probe().layers]
     assert all(layer["on"] or "without it" in layer["detail"] for layer in found.layers)
 
 
@@ -412,7 +413,7 @@ def test_the_walls_are_recorded_with_the_reason_for_each_that_is_missing(tmp_pat
 @pytest.mark.parametrize("top", ["/tmp", "/var/tmp"])  # one that is hidden, and one that is not
 @pytest.mark.parametrize("closed", ["inner", "inner/course", "inner/course/.tox", ""])
 def test_a_judge_finds_what_it_needs_where_its_user_may_not_pass(monkeypatch, top, closed):
-    if not cell().has("network"):
+    if not probe().has("network"):
         pytest.skip("needs bubblewrap")
     with tempfile.TemporaryDirectory(dir=top) as folder:
         os.chmod(folder, 0o755)
@@ -422,10 +423,10 @@ def test_a_judge_finds_what_it_needs_where_its_user_may_not_pass(monkeypatch, to
             put(file, "it")
         os.chmod(Path(folder) / closed, 0o700)  # for nobody else to enter
         monkeypatch.setattr(sys, "prefix", str(place))
-        monkeypatch.setattr(cells, "ROOT", place.parent.parent)
-        with cells.workplace() as work:
-            cells.own(work, cell().user())
-            line = [*cell().around_judge(work), "cat", str(suite), str(place / "found")]
+        monkeypatch.setattr(isolation, "ROOT", place.parent.parent)
+        with isolation.workplace() as work:
+            isolation.own(work, probe().user())
+            line = [*probe().around_runner(work), "cat", str(suite), str(place / "found")]
             assert subprocess.run(line, capture_output=True, cwd="/").stdout == b"itit"
             line[-2:] = [str(Path(folder) / "inner" / "secret")]
             hidden = top == "/tmp" or closed in ("", "inner")
@@ -433,8 +434,8 @@ def test_a_judge_finds_what_it_needs_where_its_user_may_not_pass(monkeypatch, to
 
 
 def test_who_insists_on_isolation_is_told_what_is_missing(tmp_path, monkeypatch):
-    walls = Cell((Layer("copy", True), Layer("network", False, "needs bubblewrap")))
-    monkeypatch.setattr(grading, "cell", lambda: walls)
+    walls = Sandbox((Layer("copy", True), Layer("network", False, "needs bubblewrap")))
+    monkeypatch.setattr(grading, "probe", lambda: walls)
     with pytest.raises(NoIsolation, match="network: needs bubblewrap"):
         grade(fork_of(tmp_path / "fork", "s01"), tmp_path / "to", require_isolation=True)
     assert not (tmp_path / "to").exists()
@@ -451,22 +452,22 @@ def test_an_honest_fork_has_the_same_marks_behind_fewer_walls(tmp_path, monkeypa
 
 
 def test_an_honest_fork_has_the_same_marks_behind_no_wall_at_all(tmp_path, monkeypatch):
-    monkeypatch.setattr(grading, "cell", lambda: Cell(cell().layers[:2]))
+    monkeypatch.setattr(grading, "probe", lambda: Sandbox(probe().layers[:2]))
     found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=UNCOUNTED), tmp_path / "to")
     assert [stage.counts for stage in found.stages] == [(1, 2), (3, 3)], found
 
 
 def lacking(monkeypatch, *names):
     """Try the walls anew, as on a machine where some of them do not stand."""
-    tried = cells._tried
+    tried = isolation._tried
 
     def trying(name, standing):
         return (False, "is missing") if name in names else tried(name, standing)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cells, "_tried", trying)
-        walls = cell.__wrapped__()
-    monkeypatch.setattr(grading, "cell", lambda: walls)
+        patch.setattr(isolation, "_tried", trying)
+        walls = probe.__wrapped__()
+    monkeypatch.setattr(grading, "probe", lambda: walls)
 
 
 @linux
@@ -487,11 +488,11 @@ def test_a_daemon_is_ended_even_where_only_a_keeper_can_do_it(tmp_path, monkeypa
 
 STOPPING = """
 import os, signal, time
-keeper = os.getppid()
-judge = int(open(f"/proc/{keeper}/stat").read().rpartition(")")[2].split()[1])
-around = int(open(f"/proc/{judge}/stat").read().rpartition(")")[2].split()[1])
-assert "keeper.py" in open(f"/proc/{around}/cmdline").read(), "and not the grader"
-for one in (around, judge, keeper):
+supervisor = os.getppid()
+runner = int(open(f"/proc/{supervisor}/stat").read().rpartition(")")[2].split()[1])
+around = int(open(f"/proc/{runner}/stat").read().rpartition(")")[2].split()[1])
+assert "supervisor.py" in open(f"/proc/{around}/cmdline").read(), "and not the grader"
+for one in (around, runner, supervisor):
     os.kill(one, signal.SIGSTOP)
 time.sleep(1e6)
 """
@@ -499,7 +500,7 @@ time.sleep(1e6)
 
 @linux
 def test_who_stops_the_judge_is_ended_with_it(tmp_path, monkeypatch):
-    """It may stop all around it where no wall but the keepers stands."""
+    """It may stop all around it where no wall but the supervisors stands."""
     lacking(monkeypatch, "network", "user", "bubblewrap")
     monkeypatch.setattr(grading, "STAGE_SECONDS", 8)
     monkeypatch.setattr(grading, "ENDS_WITHIN", 1)
@@ -510,11 +511,11 @@ def test_who_stops_the_judge_is_ended_with_it(tmp_path, monkeypatch):
 
 @linux
 def test_what_a_killed_grader_left_is_removed_by_the_next_but_not_what_one_is_using(passing):
-    with cells.workplace() as used:
-        forgotten = passing / f"{cells.WORK}forgotten"
-        cells.furnish(forgotten)
+    with isolation.workplace() as used:
+        forgotten = passing / f"{isolation.WORK}forgotten"
+        isolation.furnish(forgotten)
         (forgotten / "lock").touch()
-        with cells.workplace():
+        with isolation.workplace():
             assert not forgotten.exists()
             assert used.exists()
 
@@ -534,6 +535,6 @@ def test_a_folder_of_any_depth_is_removed_and_no_link_is_followed(tmp_path):
             os.chmod("..", 0)
     finally:
         os.chdir(here)
-    cells.remove(folder)
+    isolation.remove(folder)
     assert not folder.exists()
     assert (kept / "file").exists()

@@ -8,9 +8,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-from workbench.grading.grade import Grade, unsaid
 from workbench.grading.gradebook import overview
 from workbench.grading.manifest import manifest
+from workbench.grading.result import Grade, unsaid
 
 NASTY = [
     "=cmd|'/c calc'!A1",

@@ -14,8 +14,9 @@ from markdown_it import MarkdownIt
 
 from workbench.files import ROOT
 from workbench.grading import reports
-from workbench.grading.grade import REASON, Check, Grade, StageGrade
 from workbench.grading.manifest import manifest
+from workbench.grading.result import Check, Grade, StageGrade
+from workbench.grading.sanitize import REASON
 from workbench.grading.wording import told
 from workbench.practice.hints import hints
 

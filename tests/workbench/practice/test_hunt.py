@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from workbench.__main__ import app
 from workbench.course.catalogue import UnknownStage, lesson
-from workbench.course.mutants import saboteurs
+from workbench.course.mutants import mutants
 from workbench.errors import Mistake
 from workbench.practice import hunt as hunting
 from workbench.practice.hunt import hunt, on_bench
@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def faults(stage):
-    return [fault for fault in saboteurs() if fault.stage == lesson(stage).slug]
+    return [fault for fault in mutants() if fault.stage == lesson(stage).slug]
 
 
 def text(stage):
@@ -169,13 +169,13 @@ def test_an_unknown_stage_is_told():
 
 
 def test_a_stage_without_faults_is_told(monkeypatch):
-    monkeypatch.setattr(hunting, "saboteurs", lambda: tuple(faults("s01")))
+    monkeypatch.setattr(hunting, "mutants", lambda: tuple(faults("s01")))
     with pytest.raises(Mistake, match=r"no faults to hunt in s08_thread_pool: there are in s01$"):
         hunt("s08")
 
 
 def test_a_folder_of_faults_that_is_not_there_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(hunting, "SABOTEURS", tmp_path / "mutants")
+    monkeypatch.setattr(hunting, "MUTANTS", tmp_path / "mutants")
     with pytest.raises(Mistake, match=r"there is no folder .*mutants, where the faults are kept"):
         hunt("s08")
 

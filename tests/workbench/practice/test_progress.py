@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from workbench.__main__ import app
 from workbench.course import workspace as mine
 from workbench.course.catalogue import lesson, lessons
-from workbench.course.mutants import saboteurs
+from workbench.course.mutants import mutants
 from workbench.course.starter import starter
 from workbench.errors import Mistake
 from workbench.files import STAGES
@@ -295,7 +295,7 @@ def test_what_there_is_no_hint_on_is_told(written, folder):
 
 
 def test_a_failure_shows_the_first_hint_alone():
-    fault = next(fault for fault in saboteurs() if fault.name == "counts_characters")
+    fault = next(fault for fault in mutants() if fault.name == "counts_characters")
     mine.mine("s03").write_text(fault.source(), encoding="utf-8")
     verdict = check("s03")
     first, *others = hinting.hints()[fault.caught_by]

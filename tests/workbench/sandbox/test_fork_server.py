@@ -8,13 +8,13 @@ import sys
 import pytest
 from suite.clients import until
 
-from workbench.sandbox import fork_server as kept
-from workbench.sandbox.fork_server import Kept, Nursery
-from workbench.sandbox.isolation import cell, environment, own, workplace
+from workbench.sandbox import fork_server
+from workbench.sandbox.fork_server import ForkedProgram, ForkServer
+from workbench.sandbox.isolation import environment, own, probe, workplace
 from workbench.server.processes import descendants, spawn
 
 pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or not cell().has("bubblewrap"), reason="needs bubblewrap"
+    sys.platform != "linux" or not probe().has("bubblewrap"), reason="needs bubblewrap"
 )
 SELF = """
 import __main__, sys, os, signal, threading
@@ -50,12 +50,12 @@ def work():
 
 @pytest.fixture
 def under(work):
-    return cell().around_program(work)
+    return probe().around_program(work)
 
 
 @pytest.fixture
 def nursery(under):
-    made = Nursery(under)
+    made = ForkServer(under)
     yield made
     made.end()
 
@@ -81,7 +81,7 @@ def outcome(process):
 
 def test_a_program_is_as_if_it_had_been_started_by_itself(start):
     process = start(SELF)
-    assert isinstance(process, Kept)
+    assert isinstance(process, ForkedProgram)
     found = outcome(process)
     assert found == outcome(start(SELF, spawn))
     assert "s01.py" in found[0]
@@ -131,9 +131,9 @@ def test_nothing_of_it_is_left_when_its_end_is_known(start, nursery):
     assert first.poll() is None
     first.kill()
     assert first.wait(20) == -signal.SIGKILL
-    alone = len(descendants(nursery.keeper.pid))
+    alone = len(descendants(nursery.supervisor.pid))
     assert start(LEAVES).wait(20) == 0
-    assert len(descendants(nursery.keeper.pid)) == alone
+    assert len(descendants(nursery.supervisor.pid)) == alone
 
 
 def test_a_zygote_that_was_killed_is_followed_by_another(start):
@@ -143,15 +143,15 @@ def test_a_zygote_that_was_killed_is_followed_by_another(start):
 
 
 def test_a_zygote_that_was_stopped_holds_nobody_up(start, monkeypatch):
-    monkeypatch.setattr(kept, "HERE", 0.5)
-    monkeypatch.setattr(kept, "KNOWN", 0.5)
+    monkeypatch.setattr(fork_server, "HERE", 0.5)
+    monkeypatch.setattr(fork_server, "KNOWN", 0.5)
     stopped = start("import os; os.kill(os.getppid(), 19)")
     assert stopped.wait(20) == -signal.SIGKILL
     assert outcome(start("print('again')"))[::2] == ("again\n", 0)
 
 
 def test_what_cannot_be_kept_is_started_plainly():
-    broken = Nursery(["/bin/false"])
+    broken = ForkServer(["/bin/false"])
     process = broken.spawn(["/bin/false", sys.executable, "x.py"], os.environ, "/")
     assert isinstance(process, subprocess.Popen)
     assert process.wait(20) == 1
@@ -170,7 +170,7 @@ def test_one_that_says_too_much_is_told_why_it_was_ended(start):
     process = start("while True: print('a' * 2**20)")
     with process.stdout, process.stderr:
         assert len(process.stdout.read()) < 16 * 2**20
-        assert "ended by its keeper: needed no more than" in process.stderr.read().decode()
+        assert "ended by its supervisor: needed no more than" in process.stderr.read().decode()
     assert process.wait(20) == -signal.SIGKILL
 
 

@@ -14,7 +14,7 @@ from workbench.course.catalogue import UnknownStage
 from workbench.errors import Mistake
 from workbench.files import ROOT
 from workbench.server.launch import DEFAULTS, DidNotStart, NotSaid, Server, launch
-from workbench.server.reaper import Undertaker
+from workbench.server.reaper import Reaper
 
 SERVES = """
 import os, signal, socket, subprocess, sys, time
@@ -27,9 +27,9 @@ while True:
 """
 LAUNCHES = """
 import os, signal, sys
-from workbench.launch import SERVERS, UNDERTAKER, launch
+from workbench.launch import SERVERS, REAPER, launch
 def report():
-    print(UNDERTAKER._process.pid, *(server.process.pid for server in SERVERS), flush=True)
+    print(REAPER._process.pid, *(server.process.pid for server in SERVERS), flush=True)
     sys.stdin.readline()
 launch("s01")
 launch("s05")
@@ -107,11 +107,11 @@ def test_a_signal_to_the_parent_and_its_helper_leaves_no_process(name):
 @posix
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_helper_is_deaf_from_its_first_moment(name):
-    undertaker, sleep = Undertaker(), [sys.executable, "-c", "import time; time.sleep(60)"]
+    reaper, sleep = Reaper(), [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(sleep) as sleeper:
-        undertaker.watch(sleeper.pid)
-        undertaker._process.send_signal(getattr(signal, name))
-        undertaker.dismiss()
+        reaper.watch(sleeper.pid)
+        reaper._process.send_signal(getattr(signal, name))
+        reaper.dismiss()
         assert sleeper.wait(20) == -signal.SIGKILL
 
 
