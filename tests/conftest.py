@@ -5,15 +5,20 @@ import signal
 import sys
 
 import pytest
-from browser.chromium import chromium, expect  # noqa: F401 - fixtures
 from suite.chance import CHANCE
 
+from workbench.server.environment import environment
 from workbench.server.launch import DEFAULTS
 
 
 def pytest_configure(config):
-    """Let nobody call at another's door; hear Ctrl-C again, to which the background is deaf."""
+    """Make every run alike: no variable of the user's, addresses apart, Ctrl-C heard again."""
     CHANCE.seed(config.getoption("seed"))
+    if "PYTHONDONTWRITEBYTECODE" in os.environ:  # else each worker compiles the suite anew
+        sys.dont_write_bytecode = False
+    os.environ.update(clean := environment())
+    for name in os.environ.keys() - clean:
+        del os.environ[name]
     if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and sys.platform == "linux":
         # A port that was left is soon another server's: so each worker has an address of its own.
         DEFAULTS["HOST"] = f"127.0.0.{2 + int(worker.removeprefix('gw'))}"

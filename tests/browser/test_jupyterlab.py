@@ -4,8 +4,8 @@ import json
 import os
 
 import pytest
-from browser.chromium import needs_browser
-from browser.lab import NOTEBOOKS, lab, run, run_all, tab, window
+from helpers.chromium import needs_browser
+from helpers.lab import NOTEBOOKS, lab, run, run_all, tab, window
 
 from workbench.course.catalogue import lessons
 from workbench.course.syntax import pieces

@@ -1,7 +1,7 @@
 """The to-do page in a browser: by mouse, by keyboard alone, and when something goes wrong."""
 
 import pytest
-from browser.chromium import WITHIN, complaints, needs_browser
+from helpers.chromium import WITHIN, complaints, needs_browser
 
 from workbench.course.catalogue import heirs
 from workbench.server.launch import launch

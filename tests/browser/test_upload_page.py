@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browser.chromium import browser, needs_browser
+from helpers.chromium import browser, needs_browser
 
 from workbench.course.catalogue import heirs
 from workbench.server.launch import launch

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
-from browser.chromium import browser, needs_browser
+from helpers.chromium import browser, needs_browser
 from suite.clients import until
 from suite.requirements import Witness
 

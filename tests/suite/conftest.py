@@ -1,6 +1,7 @@
 """How the suite is asked: of which implementation, of which stages, and what a failure says."""
 
 import re
+import sys
 from typing import NamedTuple
 
 import pytest
@@ -17,6 +18,9 @@ from suite.requirements import (
 
 from workbench.course.catalogue import Lesson, before, lesson
 from workbench.course.mutants import Mutant, mutants
+from workbench.sandbox.fork_server import ForkServer
+from workbench.server.launch import Server
+from workbench.server.processes import spawn
 
 
 class Case(NamedTuple):
@@ -64,6 +68,19 @@ def failing(case, label, mark, reason):
     """A case that must break the sentence's own words; a crash of the test is no proof."""
     xfail = pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
     return pytest.param(case, id=label, marks=[mark, xfail])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fork_server():
+    """Start Python's programs as forks of one that is warm, where the system can and none does."""
+    if sys.platform != "linux" or Server.spawn is not spawn:
+        yield
+        return
+    server = ForkServer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Witness, "spawn", staticmethod(server.spawn))
+        yield
+    server.end()
 
 
 @pytest.fixture

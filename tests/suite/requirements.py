@@ -105,7 +105,7 @@ class Program:
     def refuse(self, **settings) -> tuple[int, str]:
         """Start a program that must end at once; return its status and what it says on stderr."""
         environment = os.environ | DEFAULTS | {name: str(value) for name, value in settings.items()}
-        process = Server.spawn(self.line, environment, os.getcwd())
+        process = Witness.spawn(self.line, environment, os.getcwd())
         with process.stdout, process.stderr:
             try:
                 assert not (line := process.stdout.readline()), f"needed no start, got {line}"

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 CLASS = 12
 STUDENT = """\
 import sys
-from workbench.launch import launch
-from workbench.mine import mine
+from workbench.server.launch import launch
+from workbench.course.workspace import mine
 
 sys.stdin.readline()
 with launch("s15", file=mine("s15")) as server:

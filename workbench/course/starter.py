@@ -132,7 +132,7 @@ def _files(
     course: Sequence[Lesson], first: Lesson, blank: dict[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name of each file, and what is in it."""
-    whole = [file for pattern in WHOLE for file in sorted(ROOT.glob(pattern)) if file.is_file()]
+    whole = [file for pattern in WHOLE for file in _files_of(pattern)]
     faults = SUITE / "mutants"
     whole += [faults / f"{known.slug}.toml" for known in course if known.number < first.number]
     for file in whole:
@@ -150,6 +150,13 @@ def _files(
     known = lessons.lesson(next(iter(blank)))
     readme = README + ON * (tuple(blank) == tuple(known.slug for known in lessons.lessons()))
     yield "README.md", readme.format(blank=told, slug=known.slug, short=known.short).encode()
+
+
+def _files_of(pattern: str) -> Iterator[Path]:
+    """Yield the files that a pattern names, in order, but for what Python has compiled."""
+    for file in sorted(ROOT.glob(pattern)):
+        if file.is_file() and file.parent.name != "__pycache__":
+            yield file
 
 
 def _workflow(course: str) -> dict[str, bytes]:

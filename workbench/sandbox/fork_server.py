@@ -1,8 +1,8 @@
-"""Programs that are started in a moment, for a runner: by a zygote, behind the walls of a fork.
+"""Programs that are started in a moment, as forks of one Python that is warm: the zygote.
 
-A start of Python costs more than most sentences do. A ForkServer has a supervisor, and that a
-zygote, for as long as the runner lives; each program is a fork of it. See `supervisor.py` and
-`zygote.py`.
+A start of Python costs more than most tests do. A ForkServer has a zygote for as long as it lives;
+for a fork that is graded a supervisor stands between the two, and both are inside a sandbox. See
+`supervisor.py` and `zygote.py`. Linux only; elsewhere each program is started by itself.
 """
 
 from __future__ import annotations
@@ -19,26 +19,32 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from workbench.sandbox.supervisor import OURS, REQUEST
 from workbench.server.processes import Process, spawn
 
+ZYGOTE = Path(__file__).with_name("zygote.py")
 HERE = 10.0  # seconds until a program that was asked for says that it is here
 KNOWN = 10.0  # seconds until it is known how one has ended
 SENDER = struct.Struct("3i")  # the process, user and group that a message comes from (unix(7))
 
 
 class ForkServer:
-    """Starts programs as a Server asks; supervisor and zygote are made when they are needed."""
+    """Starts programs as a Server asks; what stands behind it is made when it is needed.
 
-    def __init__(self, under: Sequence[str]) -> None:
+    `under` is the command of a supervisor, which keeps the zygote; without one it is trusted.
+    """
+
+    def __init__(self, under: Sequence[str] = ()) -> None:
         self.under = list(under)
+        self.command = self.under or [sys.executable, str(ZYGOTE), "--trusted"]
         self.lock = threading.Lock()
         self.supervisor: subprocess.Popen[bytes] | None = None
         self.door: socket.socket  # the way to the supervisor
 
     def spawn(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> Process:
-        """Start a command: from the zygote, if it is Python with a file, under the supervisor."""
+        """Start a command: from the zygote if it is Python with a file, or else plainly."""
         *python, file = argv
         shown = {name: text for name, text in environment.items() if not name.startswith(OURS)}
         request = json.dumps({"file": file, "variables": shown, "folder": cwd}).encode()
@@ -71,7 +77,7 @@ class ForkServer:
             self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self.supervisor = subprocess.Popen(  # noqa: S603 - our own
-                    self.under,
+                    self.command,
                     cwd="/",
                     env=environment,
                     stdin=theirs.fileno(),
@@ -80,9 +86,11 @@ class ForkServer:
                 )
 
     def end(self) -> None:
-        """End the supervisor, and with it all that is behind its walls."""
+        """End what stands behind it, and every program with it."""
         if self.supervisor:
             self.door.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.supervisor.wait(0 if self.under else KNOWN)  # a zygote ends its programs first
             self.supervisor.kill()
             self.supervisor.wait()
         self.supervisor = None

@@ -1,35 +1,38 @@
 """Starts programs in a moment: a Python that has loaded what they import, and forks for each.
 
-It stands behind a fork's walls, and its supervisor hands on to it what a runner asks for
-(`fork_server.py`). A request is a message on stdin: a file, its variables and the folder to start
-in; with it come three descriptors: the program's stdout, its stderr, and a line to who asked. There
-the new process says that it is here, and the zygote how it ended. Nothing that it has started
-outlives it.
+For a fork that is graded it stands inside the sandbox, and its supervisor hands on to it what a
+runner asks for (`fork_server.py`); with `--trusted` it serves the course's own suite directly. A
+request is a message on stdin: a file, its variables and the folder to start in; with it come three
+descriptors: the program's stdout, its stderr, and a line to who asked. There the new process says
+that it is here, and the zygote how it ended. Nothing that it has started outlives it.
 
 What the file imports at its top is loaded before, and no more than that: so an import that the file
-lacks is missed as ever. None of the fork's own code runs in the zygote.
+lacks is missed as ever. None of the fork's own code runs in the zygote: names are read from its
+syntax tree, and only modules of the standard library that do nothing at import are loaded.
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
 import contextlib
 import ctypes
 import gc
 import importlib
 import json
 import os
-import re
 import select
 import signal
 import socket
 import sys
 import time
 import types
+from collections.abc import Iterator
 from typing import Any
 
 REQUEST = 65536  # bytes at most
-IMPORTED = re.compile(r"^(?:import|from) +([\w.]+)", re.MULTILINE)
-UNWANTED = {"antigravity", "this"}  # which do something when they are imported
+UNWANTED = {"antigravity", "this", "__main__", "idlelib", "turtledemo", "test"}  # these act or run
+ALONE = (os.getpid(), os.getppid()) == (2, 1)  # in a process namespace that is ours
 SWEEP = 5.0  # seconds until everything that a program has started is gone
 PR_SET_DUMPABLE = 4  # prctl(2)
 
@@ -42,7 +45,7 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
         for ended in running.keys() & set(ready):
             pid, line = running.pop(ended)
             _, status = os.waitpid(pid, 0)
-            if not running:
+            if ALONE and not running:
                 sweep()
             with contextlib.suppress(OSError):  # who has asked may have gone
                 os.write(line, str(os.waitstatus_to_exitcode(status)).encode())
@@ -51,6 +54,8 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if door.fileno() in ready:
             words, numbers, *_ = socket.recv_fds(door, REQUEST, 3)
             if not words:
+                for pid, _ in running.values():
+                    os.kill(pid, signal.SIGKILL)
                 os._exit(0)
             request = json.loads(words)
             load(request["file"])
@@ -64,12 +69,22 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def load(file: str) -> None:
     """Import what a program imports of the standard library."""
-    with open(file, encoding="utf-8", errors="replace") as text:
-        for name in IMPORTED.findall(text.read()):
-            if name.partition(".")[0] in sys.stdlib_module_names - UNWANTED:
-                with contextlib.suppress(Exception):  # the program will be told
+    with contextlib.suppress(Exception), open(file, "rb") as source:  # the program will be told
+        for name in imported(ast.parse(source.read()).body):
+            first, *others = name.split(".")
+            if first in sys.stdlib_module_names - UNWANTED and not UNWANTED.intersection(others):
+                with contextlib.suppress(Exception):
                     importlib.import_module(name)
     gc.freeze()
+
+
+def imported(statements: list[ast.stmt]) -> Iterator[str]:
+    """Yield the modules that top-level statements import, by their whole names."""
+    for statement in statements:
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            yield statement.module
 
 
 def sweep() -> None:
@@ -94,13 +109,17 @@ def become(request: dict[str, Any], numbers: list[int]) -> types.CodeType:
     dumpable(1)
     os.environ.clear()
     os.environ.update(request["variables"])
+    time.tzset()
     work = os.path.dirname(os.getcwd())  # where the supervisor has put us is a folder of it
-    if request["folder"].startswith(f"{work}/"):
+    if not ALONE or request["folder"].startswith(f"{work}/"):
         os.chdir(request["folder"])
+    if logging := sys.modules.get("logging"):  # whose clock began when it was loaded
+        began = logging._startTime
+        vars(logging)["_startTime"] = time.time_ns() if isinstance(began, int) else time.time()
     file = request["file"]
     sys.argv[:], sys.path[0] = [file], os.path.dirname(file)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
-    vars(main).update(__file__=file, __cached__=None, __annotations__={})
+    vars(main).update(__file__=file, __cached__=None, __annotations__={}, __builtins__=builtins)
     sys.excepthook = show
     with open(file, "rb") as source:
         return compile(source.read(), file, "exec")
@@ -121,8 +140,8 @@ def dumpable(value: int) -> None:
 
 
 if __name__ == "__main__":
-    if (os.getpid(), os.getppid()) != (2, 1):
-        sys.exit("needed walls of its own, for it ends all other processes: see isolation.py")
+    if not ALONE and sys.argv[1:] != ["--trusted"]:
+        sys.exit("needed a sandbox, for it ends all other processes there: see isolation.py")
     dumpable(0)
     with socket.socket(fileno=0) as door:
         wanted = programs(door)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import jsonschema
 import junitparser
 import pytest
-from browser.chromium import complaints, needs_browser
+from helpers.chromium import complaints, needs_browser
 from markdown_it import MarkdownIt
 
 from workbench.files import ROOT

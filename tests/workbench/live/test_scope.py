@@ -13,7 +13,7 @@ import anyio
 import httpx
 import psutil
 import pytest
-from browser.chromium import WITHIN, complaints, needs_browser
+from helpers.chromium import WITHIN, complaints, needs_browser
 from suite.clients import until
 
 from workbench.client.client import Visitor, request, say

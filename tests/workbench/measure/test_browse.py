@@ -8,8 +8,8 @@ from types import ModuleType
 
 import nbformat
 import pytest
-from browser.chromium import needs_browser
-from browser.lab import lab, run_all, tab, window
+from helpers.chromium import needs_browser
+from helpers.lab import lab, run_all, tab, window
 
 from workbench.files import STATIC
 from workbench.measure.browse import browse

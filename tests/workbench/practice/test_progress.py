@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 
 import pytest
-from browser.chromium import browser, needs_browser
+from helpers.chromium import browser, needs_browser
 from rich.console import Console
 from typer.testing import CliRunner
 

@@ -27,7 +27,7 @@ while True:
 """
 LAUNCHES = """
 import os, signal, sys
-from workbench.launch import SERVERS, REAPER, launch
+from workbench.server.launch import SERVERS, REAPER, launch
 def report():
     print(REAPER._process.pid, *(server.process.pid for server in SERVERS), flush=True)
     sys.stdin.readline()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from browser.chromium import browser
+from helpers.chromium import browser
 
 from workbench.files import NOTEBOOKS
 from workbench.server.reaper import REAPER
