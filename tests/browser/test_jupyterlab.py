@@ -16,7 +16,7 @@ QUICK = 6  # so far, ten seconds is enough for a check to hear all sentences of 
 EXERCISES = os.environ.get("EXERCISES")  # "all" has the later stages checked too, for minutes each
 MARGIN = 40  # pixels of JupyterLab at the right of a cell
 
-pytestmark = [needs_browser, pytest.mark.timeout(900)]
+pytestmark = [needs_browser, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The notebooks: one for each stage, of one shape, without outputs, and they run."""
 
-import asyncio
 import json
 import os
 import re
@@ -15,7 +14,6 @@ from workbench.course.catalogue import lessons
 from workbench.files import NOTEBOOKS
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-AT_ONCE = 3  # kernels, each with the servers that it starts
 PYODIDE = """
 import sys
 sys.platform = "emscripten"
@@ -100,49 +98,32 @@ def test_in_pyodide_a_notebook_says_in_one_line_where_it_can_be_opened(tmp_path)
     assert re.match("Pyodide has no processes and no sockets.*JupyterLab", said[0])
 
 
-@pytest.mark.timeout(600)
-def test_the_notebooks_run_from_top_to_bottom_twice_in_a_row(tmp_path):
-    failed = asyncio.run(run_all(tmp_path))
-    assert not failed, "\n\n".join(failed)
-
-
-async def run_all(folder):
-    """Run every notebook twice in one kernel; return what the cells that failed said."""
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def run(known):
-        async with places:
-            with tempfile.TemporaryDirectory() as sockets:
-                return await run_twice(known, folder / known.slug, Path(sockets))
-
-    outcomes = await asyncio.gather(*map(run, lessons()))
-    return [outcome for outcome in outcomes if outcome]
-
-
-async def run_twice(known, mine, sockets):
-    """Run a notebook as 'Run All' does, and again in the same kernel."""
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@each
+def test_a_notebook_runs_from_top_to_bottom_twice_in_a_row(known, tmp_path):
+    """As 'Run All' does, and again in the same kernel."""
     import nbformat
     from nbclient import NotebookClient
     from traitlets.config import Config
 
-    environment = os.environ | {"WORKBENCH_MINE": str(mine)}
-    # A kernel's ports are chosen before it opens them, and a server of another test may be faster.
-    transport = {"transport": "ipc", "ip": str(sockets / "kernel")} if os.name == "posix" else {}
-    client = NotebookClient(
-        nbformat.read(path(known), as_version=4),
-        timeout=60,
-        kernel_name="python3",
-        config=Config(AsyncKernelManager=transport),
-        allow_errors=True,
-        resources={"metadata": {"path": str(NOTEBOOKS)}},
-    )
-    async with client.async_setup_kernel(env=environment):
-        for _ in range(2):
-            for index, cell in enumerate(client.nb.cells):
-                await client.async_execute_cell(cell, index)
-            if failed := errors(client.nb):
-                return f"{known.slug}:\n{failed}"
-    return ""
+    environment = os.environ | {"WORKBENCH_MINE": str(tmp_path / "mine")}
+    with tempfile.TemporaryDirectory() as sockets:  # a short path, as a socket's name needs
+        # A kernel's ports are chosen before it opens them, and another test's server may be faster.
+        ipc = {"transport": "ipc", "ip": str(Path(sockets, "kernel"))} if os.name == "posix" else {}
+        client = NotebookClient(
+            nbformat.read(path(known), as_version=4),
+            timeout=60,
+            kernel_name="python3",
+            config=Config(KernelManager=ipc, AsyncKernelManager=ipc),
+            allow_errors=True,
+            resources={"metadata": {"path": str(NOTEBOOKS)}},
+        )
+        with client.setup_kernel(env=environment):
+            for _ in range(2):
+                for index, cell in enumerate(client.nb.cells):
+                    client.execute_cell(cell, index)
+                assert not errors(client.nb)
 
 
 def errors(notebook):

@@ -56,6 +56,7 @@ def runner(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_line_of_the_workflow_runs_and_grades_the_fork(job, runner):
     summary = runner / "summary.md"
     path = os.pathsep.join(
