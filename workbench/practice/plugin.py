@@ -30,15 +30,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(said, key=lambda item: _place(item, touched))
 
 
-def _place(item: pytest.Item, touched: set[str]) -> tuple[bool, bool, int]:
+def _place(item: pytest.Item, touched: set[str]) -> tuple[bool, bool, int, bool]:
     """Return what puts a sentence in order: whether its lesson teaches other things, and which.
 
-    Of one lesson, the promises that it makes true come before those that never were broken.
+    Of one lesson, the promises that it makes true come before those that never were broken, and
+    those that a later stage replaces come last.
     """
     first = lesson(_first(item))
     marker = item.get_closest_marker("since")
     lasting = marker is not None and not marker.args[0].new
-    return touched.isdisjoint(first.touches), lasting, first.number
+    replaced = marker is not None and marker.args[0].until is not None
+    return touched.isdisjoint(first.touches), lasting, first.number, replaced
 
 
 def _first(item: pytest.Item) -> str:

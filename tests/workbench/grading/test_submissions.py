@@ -3,6 +3,7 @@
 import base64
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -147,7 +148,9 @@ def test_nothing_of_a_repository_runs(folder, tmp_path, monkeypatch):
     (folder / "stages" / ".gitattributes").write_text("* filter=evil\n", encoding="utf-8")
     committed(folder)
     git(folder, "config", "core.fsmonitor", evil)
-    trace.unlink()  # our own git has just run it
+    settled = os.environ | {"GIT_CONFIG_NOSYSTEM": "1"}  # and the user's settings are heard
+    subprocess.run(["git", "status"], cwd=folder, env=settled, check=True, capture_output=True)
+    trace.unlink()  # so any git that heard them would run it
     assert text(by_git(folder), NAME) == SOURCE
     assert revision(folder)
     assert not trace.exists()

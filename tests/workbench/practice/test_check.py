@@ -12,7 +12,6 @@ from workbench.__main__ import app
 from workbench.course.catalogue import UnknownStage, lesson
 from workbench.course.workspace import mine, practise
 from workbench.practice import check as checking
-from workbench.practice import results as heard
 from workbench.practice.check import BrokenSuite, MissingFile, Sentence, Verdict, check
 from workbench.practice.results import UNENDED, spoken, understood
 
@@ -147,8 +146,7 @@ def test_a_missing_file_is_told(folder):
 
 def test_a_fault_of_the_suite_is_not_the_students(folder, monkeypatch):
     """Here it is a folder without its conftest."""
-    (folder / "test_broken.py").write_text("\n@since(", encoding="utf-8")
-    monkeypatch.setattr(heard, "TESTS", folder)
+    monkeypatch.setattr(checking, "SUITE", folder)
     with pytest.raises(BrokenSuite, match="unrecognized arguments: --stages"):
         check("s01")
 

@@ -135,8 +135,9 @@ def test_the_courses_own_stage_counts_once_it_has_been_changed():
 def test_two_checks_at_the_same_time_spoil_nothing(folder):
     script = (
         "import sys\n"
-        "from workbench import progress, lessons\n"
-        "known = lessons.lesson(sys.argv[1])\n"
+        "from workbench.course.catalogue import lesson\n"
+        "from workbench.practice import progress\n"
+        "known = lesson(sys.argv[1])\n"
         "for held in range(200):\n"
         "    found = progress.record(known, known.path, progress.Record(held, 200, broken='x'))\n"
         "    assert not found.note, found\n"

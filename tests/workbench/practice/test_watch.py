@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 
 import psutil
 import pytest
@@ -26,11 +25,10 @@ from workbench.practice.watch import Saves, Watched
 
 pty = pytest.importorskip("pty") if os.name == "posix" else None
 terminal = pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
-slow = pytest.mark.timeout(300)  # each check is a run of pytest
+patient = pytest.mark.timeout(300)  # each check is a run of pytest
 
 WHOLE = lesson("s01").path.read_bytes()
 WRONG = b"raise NotImplementedError('write me')\n" + WHOLE
-SLOW = b"import time\n\ntime.sleep(3)\n" + WHOLE
 COMMAND = [sys.executable, "-X", "utf8", "-m", "workbench", "watch"]
 
 
@@ -56,6 +54,11 @@ def file(folder):
     file = folder / "own" / "stages" / "s01_bind_and_print.py"
     file.write_bytes(b"one")
     return file
+
+
+def lingering(began):
+    """The stage, which takes its time to start; a file tells that it began."""
+    return f"import time\n\nopen({str(began)!r}, 'w').close()\ntime.sleep(3)\n".encode() + WHOLE
 
 
 # A save
@@ -205,18 +208,11 @@ class Session:
     def family(self):
         return [one.pid for one in psutil.Process(self.process.pid).children(recursive=True)]
 
-    def in_mid_check(self):
+    def in_mid_check(self, began):
         """Wait until a check has started the file, and return all that runs then."""
         self.hears("checking s01, ")
-        until(self._server, "the file is being checked")
+        until(began.exists, "the file is being checked")
         return self.family()
-
-    def _server(self):
-        with suppress(psutil.Error):  # one that has just ended
-            for one in psutil.Process(self.process.pid).children(recursive=True):
-                if one.cmdline()[-1:] and one.cmdline()[-1].endswith("s01_bind_and_print.py"):
-                    return True
-        return False
 
 
 @pytest.fixture
@@ -242,7 +238,7 @@ def interrupted(session):
     return session.process.returncode, session.said + out, err
 
 
-@slow
+@patient
 def test_through_a_pipe_it_checks_again_at_a_save_and_says_nothing_of_keys(file, piped):
     file.write_bytes(WRONG)
     session = piped("s01", "--file", str(file))
@@ -256,13 +252,13 @@ def test_through_a_pipe_it_checks_again_at_a_save_and_says_nothing_of_keys(file,
         assert interrupted(session) == (0, "", "")
 
 
-@slow
-def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file, piped):
+@patient
+def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file, piped, folder):
     """The former has a copy of its own, and would have found that all sentences hold."""
     file = file.with_name("my own.py")
-    file.write_bytes(SLOW)
+    file.write_bytes(lingering(folder / "began"))
     session = piped("s01", "--file", str(file))
-    former = session.in_mid_check()
+    former = session.in_mid_check(folder / "began")
     write(file, WRONG)
     told = session.hears("checking s01, ", "hold", "when it is saved.\n")
     assert "NotImplementedError: write me" in told
@@ -272,12 +268,12 @@ def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file
     assert len(set(former) - helpers) >= 2
 
 
-@slow
+@patient
 @signals
 def test_ctrl_c_in_mid_check_leaves_nothing_behind(file, piped, folder):
-    file.write_bytes(SLOW)
+    file.write_bytes(lingering(folder / "began"))
     session = piped("s01", "--file", str(file))
-    family = session.in_mid_check()
+    family = session.in_mid_check(folder / "began")
     status, out, err = interrupted(session)
     assert (status, err) == (0, "")
     assert "hold" not in out
@@ -287,7 +283,7 @@ def test_ctrl_c_in_mid_check_leaves_nothing_behind(file, piped, folder):
     assert not progress.read().records
 
 
-@slow
+@patient
 def test_that_it_looks_instead_is_said_in_one_line(file, piped, monkeypatch):
     monkeypatch.setenv("WATCHFILES_FORCE_POLLING", "1")
     file.write_bytes(WRONG)
@@ -336,7 +332,7 @@ def typed():
         os.close(end)
 
 
-@slow
+@patient
 @terminal
 def test_in_a_terminal_red_a_save_green_a_key_and_the_next_stage(file, typed):
     file.write_bytes(WRONG)
@@ -356,13 +352,13 @@ def test_in_a_terminal_red_a_save_green_a_key_and_the_next_stage(file, typed):
     assert session.settings() == before
 
 
-@slow
+@patient
 @terminal
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
-def test_a_key_in_mid_check_leaves_with_no_word(file, typed, key):
-    file.write_bytes(SLOW)
+def test_a_key_in_mid_check_leaves_with_no_word(file, typed, key, folder):
+    file.write_bytes(lingering(folder / "began"))
     session = typed("s01", "--file", str(file))
-    family = session.in_mid_check()
+    family = session.in_mid_check(folder / "began")
     session.press(key)
     assert session.ends() == 0
     until(lambda: not any(map(alive, family)), "the whole family is gone")
