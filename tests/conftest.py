@@ -3,22 +3,32 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 from suite.chance import CHANCE
+from suite.options import settle
+from suite.requirements import ours
 
+from workbench.files import SUITE
 from workbench.server.environment import environment
 from workbench.server.launch import DEFAULTS
 
 
 def pytest_configure(config):
-    """Make every run alike: no variable of the user's, addresses apart, Ctrl-C heard again."""
+    """Make every run alike: no variable of the user's, addresses apart, Ctrl-C heard again.
+
+    Raises UsageError before any worker is started, so that it is said once.
+    """
+    settle(config.option)
     CHANCE.seed(config.getoption("seed"))
     if "PYTHONDONTWRITEBYTECODE" in os.environ:  # else each worker compiles the suite anew
         sys.dont_write_bytecode = False
     os.environ.update(clean := environment())
     for name in os.environ.keys() - clean:
         del os.environ[name]
+    if hasattr(time, "tzset"):
+        time.tzset()
     if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and sys.platform == "linux":
         # A port that was left is soon another server's: so each worker has an address of its own.
         DEFAULTS["HOST"] = f"127.0.0.{2 + int(worker.removeprefix('gw'))}"
@@ -26,6 +36,12 @@ def pytest_configure(config):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, action)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leave out all but the suite where another's program is judged; None asks the others."""
+    near = SUITE.is_relative_to(collection_path) or collection_path.is_relative_to(SUITE)
+    return None if near or ours(config) else True
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,7 +53,7 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_addoption(parser):
     group = parser.getgroup("the course")
     group.addoption(
-        "--stages", metavar="FOLDER", help="judge the stages of a fork: --stages=FOLDER"
+        "--stages", metavar="FOLDER", help="judge a fork: its folder, or that of its stages"
     )
     group.addoption(
         "--command",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from suite.options import command_of
 
 from workbench.course.catalogue import Lesson, heirs
 from workbench.files import STAGES
@@ -137,7 +138,7 @@ def program(known: Lesson, config: pytest.Config) -> Program:
     """The implementation of a stage that the command line asks for; our own by default."""
     under = tuple(shlex.split(config.getoption("under") or ""))
     if command := config.getoption("command"):
-        return Program(known, tuple(shlex.split(command.format(stage=known.slug))), None, under)
+        return Program(known, command_of(command, known.slug), None, under)
     folder = Path(config.getoption("stages") or STAGES).resolve()
     return python_program(known, folder / f"{known.slug}.py", under)
 

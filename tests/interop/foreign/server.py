@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-PAGES = Path(__file__).resolve().parents[2] / "static"
+PAGES = Path(__file__).resolve().parents[3] / "static"
 HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
 GETS = {
     "/": lambda query: (200, HTML, (PAGES / "hello.html").read_bytes()),
@@ -104,28 +104,34 @@ def number(name, default, least, most):
     return int(text)
 
 
+def stop_at_a_signal(stop, loop):
+    """Have the first signal set an event; a second one ends the program at once."""
+
+    def heard(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, heard)
+
+
 async def main():
     """Serve until a signal comes; then close the door, and wait for those inside."""
     host, port = os.environ.get("HOST", "127.0.0.1"), number("PORT", "7878", 0, 65535)
     crew = asyncio.Semaphore(number("WORKERS", "4", 1, 1000))
     grace = number("GRACE_SECONDS", "10", 0, 3600)
-    inside, stop, loop = set(), asyncio.Event(), asyncio.get_running_loop()
+    inside, stop = set(), asyncio.Event()
 
     async def visitor(stream, writer):
         inside.add(asyncio.current_task())
         await converse(crew, stream, writer)
         inside.discard(asyncio.current_task())
 
-    def heard(number, frame):
-        signal.signal(number, signal.SIG_DFL)
-        loop.call_soon_threadsafe(stop.set)
-
     try:
         server = await asyncio.start_server(visitor, host, port, limit=2**20, backlog=512)
     except OSError as error:
         sys.exit(f"HOST={host} PORT={port} cannot be had: {error}")
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, heard)
+    stop_at_a_signal(stop, asyncio.get_running_loop())
     print("Listening on http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
     await stop.wait()
     server.close()
