@@ -35,6 +35,8 @@ UNWANTED = {"antigravity", "this", "__main__", "idlelib", "turtledemo", "test"} 
 ALONE = (os.getpid(), os.getppid()) == (2, 1)  # in a process namespace that is ours
 SWEEP = 5.0  # seconds until everything that a program has started is gone
 PR_SET_DUMPABLE = 4  # prctl(2)
+CODES: dict[tuple[str, bytes], types.CodeType] = {}  # what was compiled, by file and source
+MOST_CODES = 100
 
 
 def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -43,14 +45,7 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
     while True:
         ready, _, _ = select.select([door.fileno(), *running], [], [])
         for ended in running.keys() & set(ready):
-            pid, line = running.pop(ended)
-            _, status = os.waitpid(pid, 0)
-            if ALONE and not running:
-                sweep()
-            with contextlib.suppress(OSError):  # who has asked may have gone
-                os.write(line, str(os.waitstatus_to_exitcode(status)).encode())
-            os.close(line)
-            os.close(ended)
+            finish(ended, *running.pop(ended), last=not running)
         if door.fileno() in ready:
             words, numbers, *_ = socket.recv_fds(door, REQUEST, 3)
             if not words:
@@ -67,15 +62,38 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
             running[os.pidfd_open(pid)] = pid, line
 
 
+def finish(ended: int, pid: int, line: int, last: bool) -> None:
+    """Say how a program ended to who asked for it, once all that it has started is gone."""
+    _, status = os.waitpid(pid, 0)
+    if ALONE and last:
+        sweep()
+    with contextlib.suppress(OSError):  # who has asked may have gone
+        os.write(line, str(os.waitstatus_to_exitcode(status)).encode())
+    os.close(line)
+    os.close(ended)
+
+
 def load(file: str) -> None:
-    """Import what a program imports of the standard library."""
-    with contextlib.suppress(Exception), open(file, "rb") as source:  # the program will be told
-        for name in imported(ast.parse(source.read()).body):
+    """Compile a program, unless it is known, and import what it does of the standard library."""
+    with contextlib.suppress(Exception):  # the program will be told
+        if (key := (file, read(file))) in CODES:
+            return
+        tree = ast.parse(key[1], file)
+        if len(CODES) >= MOST_CODES:
+            CODES.clear()
+        CODES[key] = compile(tree, file, "exec")
+        for name in imported(tree.body):
             first, *others = name.split(".")
             if first in sys.stdlib_module_names - UNWANTED and not UNWANTED.intersection(others):
                 with contextlib.suppress(Exception):
                     importlib.import_module(name)
     gc.freeze()
+
+
+def read(file: str) -> bytes:
+    """Return the bytes of a file."""
+    with open(file, "rb") as source:
+        return source.read()
 
 
 def imported(statements: list[ast.stmt]) -> Iterator[str]:
@@ -109,20 +127,25 @@ def become(request: dict[str, Any], numbers: list[int]) -> types.CodeType:
     dumpable(1)
     os.environ.clear()
     os.environ.update(request["variables"])
-    time.tzset()
     work = os.path.dirname(os.getcwd())  # where the supervisor has put us is a folder of it
     if not ALONE or request["folder"].startswith(f"{work}/"):
         os.chdir(request["folder"])
-    if logging := sys.modules.get("logging"):  # whose clock began when it was loaded
-        began = logging._startTime
-        vars(logging)["_startTime"] = time.time_ns() if isinstance(began, int) else time.time()
+    start_clocks()
     file = request["file"]
     sys.argv[:], sys.path[0] = [file], os.path.dirname(file)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     vars(main).update(__file__=file, __cached__=None, __annotations__={}, __builtins__=builtins)
     sys.excepthook = show
-    with open(file, "rb") as source:
-        return compile(source.read(), file, "exec")
+    source = read(file)
+    return CODES.get((file, source)) or compile(source, file, "exec")
+
+
+def start_clocks() -> None:
+    """Take the time zone that the variables name; let what counts from its import begin now."""
+    time.tzset()
+    if logging := sys.modules.get("logging"):
+        began = logging._startTime
+        vars(logging)["_startTime"] = time.time_ns() if isinstance(began, int) else time.time()
 
 
 def show(

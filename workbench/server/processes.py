@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -61,8 +62,17 @@ def _hearing_ctrl_c() -> Iterator[None]:
 def descendants(pid: int) -> list[psutil.Process]:
     """List a process's children, and theirs; none of one that has gone."""
     with contextlib.suppress(psutil.Error):
-        return list(psutil.Process(pid).children(recursive=True))
+        return list(psutil.Process(pid).children(recursive=True)) if _has_children(pid) else []
     return []
+
+
+def _has_children(pid: int) -> bool:
+    """Tell whether a process may have children: Linux knows at once, and psutil asks them all."""
+    try:
+        tasks = [file.read_bytes() for file in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it has just gone
+        return True
+    return any(tasks) or not tasks
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
