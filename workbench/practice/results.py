@@ -6,7 +6,6 @@ pytest runs in a process of its own, and writes a line of JSON for each step (py
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -19,6 +18,7 @@ from typing import IO, Any, Literal
 from workbench.files import ROOT
 from workbench.practice import plugin as one_stage
 from workbench.practice.progress import MARKS, Sign
+from workbench.server.environment import environment
 from workbench.server.reaper import REAPER
 
 GLANCE = 0.02  # seconds between two looks at the report
@@ -56,14 +56,13 @@ class Sentence:
 def asked(command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in the repository, and don't leave it behind: neither now nor if we die.
 
-    Of the environment's variables, pytest's own are kept from it.
+    It has the variables that every judged program has (`environment`), and none of pytest's own.
     """
-    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST_")}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    variables = {name: text for name, text in environment().items() if name[:7] != "PYTEST_"}
     with subprocess.Popen(  # noqa: S603 - our own suite
         command,
         cwd=ROOT,
-        env=environment,
+        env=variables | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

@@ -31,6 +31,7 @@ from pathlib import Path
 import psutil
 
 from workbench.files import ROOT
+from workbench.server.environment import environment as judged
 
 MEBIBYTE = 2**20
 LIMITS: dict[str, int] = {
@@ -284,10 +285,10 @@ def own(work: Path, user: int | None) -> None:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """Return all the variables that a runner has, and every program of the fork."""
+    """Return all the variables that a runner has, and every program of the fork: these alone."""
     folders = {"HOME": work / "scratch" / "home", "TMPDIR": work / "scratch" / "tmp"}
     system = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-    return {name: str(path) for name, path in folders.items()} | system | {"LANG": "C.UTF-8"}
+    return judged({name: str(path) for name, path in folders.items()} | system)
 
 
 def _runner(work: Path) -> list[str]:

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from workbench.files import STAGES
 
 UNHEARD = re.compile(  # what a user exports for other programs: it must not change a verdict
-    "PYTHON.*|LC_.*|LANG|LANGUAGE|TZ|COLUMNS|LINES|PAGER|(NO|FORCE|CLICOLOR|CLICOLOR_FORCE)_?COLOR"
-    "|(HTTPS?|FTP|ALL|NO)_PROXY",
+    "PYTHON.*|LC_.*|LANG|LANGUAGE|TZ|COLUMNS|LINES|PAGER|(NO|FORCE)_COLOR|CLICOLOR(_FORCE)?"
+    "|PY_COLORS|(HTTPS?|FTP|ALL|NO)_PROXY",
     re.IGNORECASE,
 )
 FIXED = {"LANG": "C.UTF-8", "TZ": "UTC"}
-READS = re.compile(r"""(?:setting|environ\.get)\(\s*["']([A-Z_]+)["']""")
+READS = re.compile(  # os.environ alone: a WSGI application has an `environ` of its own
+    r"""\b(?:setting\(|os\.getenv\(|os\.environ(?:\.\w+\(|\[))\s*(?:name=)?["'](\w+)["']"""
+)
 
 
 @functools.cache
