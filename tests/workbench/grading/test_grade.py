@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.forks import few, fork_of, left, put, text, valid
+from helpers.noise import NOISE, ends_in_noise
 from suite.clients import until
 
 from workbench.course.catalogue import lesson, lessons
@@ -74,6 +75,14 @@ def test_who_keeps_every_promise_has_all_points(tmp_path):
     assert (found.points, found.of, found.error) == (10, 10, "")
     assert found.finished >= found.started
     assert {check.outcome for stage in found.stages for check in stage.checks} == {"holds"}
+
+
+def test_no_mark_hears_what_a_user_has_exported(tmp_path, monkeypatch):
+    for name, value in NOISE.items():
+        monkeypatch.setenv(name, value)
+    fork = fork_of(tmp_path / "fork", "s01", s01=ends_in_noise(text("s01")))
+    found = graded(fork, tmp_path / "to", stages=["s01"])
+    assert (found.points, found.of) == (5, 5), found.stages
 
 
 def test_a_weak_early_stage_has_part_of_its_points_and_costs_the_later_ones_nothing(tmp_path):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.noise import NOISE, ends_in_noise
 from helpers.processes import alive
 from suite.clients import until
 from typer.testing import CliRunner
@@ -104,6 +105,23 @@ def test_a_file_that_does_not_start_is_told_with_its_own_last_words(line, words)
 def test_the_stages_themselves_are_checked_where_there_is_no_copy(folder):
     assert checking.meant(lesson("s05"), None) == lesson("s05").path
     assert not (folder / "mine").exists()
+
+
+def test_no_verdict_hears_what_a_user_has_exported(folder, monkeypatch):
+    file = folder / "s01.py"
+    file.write_text(ends_in_noise(text("s01")), encoding="utf-8")
+    for name, value in NOISE.items():
+        monkeypatch.setenv(name, value)
+    verdict = check("s01", file)
+    assert verdict, verdict
+
+
+@pytest.mark.slow
+def test_the_stage_of_the_thread_pool_holds_where_a_user_has_exported_workers(monkeypatch):
+    for name, value in NOISE.items():
+        monkeypatch.setenv(name, value)
+    verdict = check("s08")
+    assert verdict, verdict
 
 
 def test_from_the_command_line(folder):
