@@ -32,12 +32,22 @@ class Case(NamedTuple):
 
 def pytest_generate_tests(metafunc):
     if promise := said(metafunc.definition):
-        cases = [pytest.param(Case(known), id=known.slug) for known in promise.lessons()]
+        cases = [
+            pytest.param(Case(known), id=known.slug, marks=slowly)
+            for known, slowly in paces(promise, metafunc.config)
+        ]
         if ours(metafunc.config):
             cases += must_fail(metafunc.function.__name__, promise)
         elif promise.flaw:
             cases = []
         metafunc.parametrize("case", [case for case in cases if choosable(case, metafunc.config)])
+
+
+def paces(promise, config):
+    """Yield each stage of a promise; of our own, the later ones of a costly one are slow."""
+    for number, known in enumerate(promise.lessons()):
+        slowly = promise.costly and number and ours(config)
+        yield known, [pytest.mark.slow] * bool(slowly)
 
 
 def choosable(case, config):

@@ -267,7 +267,7 @@ def test_a_part_is_only_sent_of_what_the_caller_knows(files):
         expect(exchange, 200, body=TEXT)
 
 
-@since("s13")
+@since("s13", costly=True)
 def test_a_file_of_a_gibibyte_needs_no_memory(files, folder):
     with (folder / "large").open("wb") as file:
         file.truncate(2**30)

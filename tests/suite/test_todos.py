@@ -451,6 +451,7 @@ def test_of_a_thousand_changes_at_once_each_one_counts(server):
     assert listed(server)[0]["version"] == 1001
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 @since("s15", WORKERS=8, BUSY_SECONDS=60)
 def test_four_thousand_to_dos_from_eight_writers_are_all_there_once(server):

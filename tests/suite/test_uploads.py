@@ -698,6 +698,7 @@ def test_the_connection_goes_on_after_an_upload(server):
     assert len(kept(server)) == 10
 
 
+@pytest.mark.slow
 @since("s14")
 def test_an_upload_of_a_gibibyte_needs_no_memory(server):
     head, tail, piece = file("large").removesuffix(b"\r\n"), b"the end\r\n" + END, bytes(MEBIBYTE)
