@@ -116,6 +116,8 @@ class AnswerReader:
         self._asked = True
 
     def _asks_for_head(self) -> bool:
+        if b"HEAD " not in self._sent:  # to take a hundred megabytes apart would cost seconds
+            return False
         number = len(self.answers)
         if number >= len(self._heads):
             heads = (head.lstrip() for head, _ in messages(bytes(self._sent)))
