@@ -240,6 +240,7 @@ def test_a_load_is_carried_without_an_error(server, load):
     assert len(connections) < connections.total() / 2
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.timeout(300)
 def test_a_browser_sees_the_pages_and_has_nothing_to_complain_of():

@@ -62,6 +62,7 @@ def explore(server, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nothing_breaks_the_description(server, explore):
     status, said = explore(f"{server.url}/openapi.json")
@@ -69,6 +70,7 @@ def test_nothing_breaks_the_description(server, explore):
     assert "✅ Stateful" in said, said
 
 
+@pytest.mark.slow
 def test_a_description_that_lies_is_found_out(server, explore, tmp_path):
     description = (STATIC / "openapi.json").read_text(encoding="utf-8")
     for truth, lie in LIES:
