@@ -18,7 +18,7 @@ from suite.requirements import (
 
 from workbench.course.catalogue import Lesson, before, lesson
 from workbench.course.mutants import Mutant, mutants
-from workbench.sandbox.fork_server import ForkServer
+from workbench.sandbox.fork_server import ForkServer, ForkServers
 from workbench.server.launch import Server
 from workbench.server.processes import spawn
 
@@ -81,12 +81,15 @@ def failing(case, label, mark, reason):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def fork_server():
-    """Start Python's programs as forks of one that is warm, where the system can and none does."""
+def fork_server(request):
+    """Start Python's programs as forks of one that is warm, where the system can and none does.
+
+    Of a fork each stage has its own, so that an import that it lacks is missed.
+    """
     if sys.platform != "linux" or Server.spawn is not spawn:
         yield
         return
-    server = ForkServer()
+    server = ForkServer() if ours(request.config) else ForkServers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Witness, "spawn", staticmethod(server.spawn))
         yield

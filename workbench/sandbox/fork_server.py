@@ -27,6 +27,7 @@ from workbench.server.processes import Process, spawn
 ZYGOTE = Path(__file__).with_name("zygote.py")
 HERE = 10.0  # seconds until a program that was asked for says that it is here
 KNOWN = 10.0  # seconds until it is known how one has ended
+AT_START = "PYTHON", "LC_"  # how variables begin that Python hears only when it starts
 SENDER = struct.Struct("3i")  # the process, user and group that a message comes from (unix(7))
 
 
@@ -48,7 +49,8 @@ class ForkServer:
         *python, file = argv
         shown = {name: text for name, text in environment.items() if not name.startswith(OURS)}
         request = json.dumps({"file": file, "variables": shown, "folder": cwd}).encode()
-        if python == [*self.under, sys.executable] and len(request) <= REQUEST:
+        plain = any(name.startswith(AT_START) for name in shown) or not is_program(file)
+        if python == [*self.under, sys.executable] and len(request) <= REQUEST and not plain:
             for _ in "twice":
                 with self.lock, contextlib.suppress(OSError):
                     self.keep(shown)
@@ -76,13 +78,16 @@ class ForkServer:
         if self.supervisor is None:
             self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
+                quiet = (
+                    subprocess.DEVNULL if self.under else theirs.fileno()
+                )  # cannot seek, as pipes
                 self.supervisor = subprocess.Popen(  # noqa: S603 - our own
                     self.command,
                     cwd="/",
                     env=environment,
                     stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stdout=quiet,
+                    stderr=quiet,
                 )
 
     def end(self) -> None:
@@ -94,6 +99,23 @@ class ForkServer:
             self.supervisor.kill()
             self.supervisor.wait()
         self.supervisor = None
+
+
+class ForkServers:
+    """Trusted ForkServers, one for each file's name: no program finds what another has imported."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, ForkServer] = {}
+
+    def spawn(self, argv: Sequence[str], environment: Mapping[str, str], cwd: str) -> Process:
+        """Start a command as a ForkServer does."""
+        server = self.servers.setdefault(os.path.basename(argv[-1]), ForkServer())
+        return server.spawn(argv, environment, cwd)
+
+    def end(self) -> None:
+        """End them all, and every program with them."""
+        for server in self.servers.values():
+            server.end()
 
 
 class ForkedProgram:
@@ -157,6 +179,11 @@ class ForkedProgram:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+
+def is_program(file: str) -> bool:
+    """Tell whether a word is a file of Python, in full: a folder or an option may stand there."""
+    return file.endswith(".py") and os.path.isabs(file) and os.path.isfile(file)
 
 
 def news(seconds: float | None, *numbers: int) -> bool:

@@ -27,6 +27,7 @@ import socket
 import sys
 import time
 import types
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ REQUEST = 65536  # bytes at most
 UNWANTED = {"antigravity", "this", "__main__", "idlelib", "turtledemo", "test"}  # these act or run
 ALONE = (os.getpid(), os.getppid()) == (2, 1)  # in a process namespace that is ours
 SWEEP = 5.0  # seconds until everything that a program has started is gone
-PR_SET_DUMPABLE = 4  # prctl(2)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4  # prctl(2)
 CODES: dict[tuple[str, bytes], types.CodeType] = {}  # what was compiled, by file and source
 MOST_CODES = 100
 
@@ -50,7 +51,7 @@ def programs(door: socket.socket) -> tuple[dict[str, Any], list[int]]:
             words, numbers, *_ = socket.recv_fds(door, REQUEST, 3)
             if not words:
                 for pid, _ in running.values():
-                    os.kill(pid, signal.SIGKILL)
+                    kill(pid)
                 os._exit(0)
             request = json.loads(words)
             load(request["file"])
@@ -73,15 +74,26 @@ def finish(ended: int, pid: int, line: int, last: bool) -> None:
     os.close(ended)
 
 
+def kill(pid: int) -> None:
+    """End a program, and the children that are still in its session."""
+    for end in (os.killpg, os.kill):  # one that has only just been forked has none of its own yet
+        with contextlib.suppress(ProcessLookupError):
+            end(pid, signal.SIGKILL)
+
+
 def load(file: str) -> None:
-    """Compile a program, unless it is known, and import what it does of the standard library."""
-    with contextlib.suppress(Exception):  # the program will be told
+    """Compile a program, unless it is known, and import what it does of the standard library.
+
+    What raises or warns is left to the program, so that its own stderr says so.
+    """
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("error")
         if (key := (file, read(file))) in CODES:
             return
         tree = ast.parse(key[1], file)
         if len(CODES) >= MOST_CODES:
             CODES.clear()
-        CODES[key] = compile(tree, file, "exec")
+        CODES[key] = compile(tree, file, "exec", dont_inherit=True)
         for name in imported(tree.body):
             first, *others = name.split(".")
             if first in sys.stdlib_module_names - UNWANTED and not UNWANTED.intersection(others):
@@ -124,20 +136,28 @@ def become(request: dict[str, Any], numbers: list[int]) -> types.CodeType:
             os.dup2(at, number)
         line.send(b"here")  # and the system adds which process says so
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    dumpable(1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_DUMPABLE, 1)
     os.environ.clear()
     os.environ.update(request["variables"])
     work = os.path.dirname(os.getcwd())  # where the supervisor has put us is a folder of it
     if not ALONE or request["folder"].startswith(f"{work}/"):
         os.chdir(request["folder"])
     start_clocks()
-    file = request["file"]
-    sys.argv[:], sys.path[0] = [file], os.path.dirname(file)
+    return make_main(request["file"])
+
+
+def make_main(file: str) -> types.CodeType:
+    """Make the module `__main__`, and what `sys` says of the command; return the file's code."""
+    sys.argv[:], sys.orig_argv[:] = [file], [sys.executable, file]
+    sys.path[0] = os.path.dirname(os.path.realpath(file))
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     vars(main).update(__file__=file, __cached__=None, __annotations__={}, __builtins__=builtins)
+    loader = type(vars(json)["__loader__"])  # `importlib.machinery` would be there for the program
+    vars(main)["__loader__"] = loader("__main__", file)
     sys.excepthook = show
     source = read(file)
-    return CODES.get((file, source)) or compile(source, file, "exec")
+    return CODES.get((file, source)) or compile(source, file, "exec", dont_inherit=True)
 
 
 def start_clocks() -> None:
@@ -157,15 +177,15 @@ def show(
     sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
-def dumpable(value: int) -> None:
-    """Let other processes of this user look into this one, or not (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, value, 0, 0, 0)
+def prctl(option: int, value: int) -> None:
+    """Ask Linux for something about this process (prctl(2))."""
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 if __name__ == "__main__":
     if not ALONE and sys.argv[1:] != ["--trusted"]:
         sys.exit("needed a sandbox, for it ends all other processes there: see isolation.py")
-    dumpable(0)
+    prctl(PR_SET_DUMPABLE, 0)  # no other process of this user may look into this one
     with socket.socket(fileno=0) as door:
         wanted = programs(door)
         door.detach()
