@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 
-import jsonschema
 import psutil
+from helpers.stages import source
 
 from workbench.course.catalogue import lesson
 from workbench.files import ROOT
@@ -16,11 +16,6 @@ from workbench.grading.result import Grade
 from workbench.sandbox.isolation import LANES, STRANGERS
 
 LISTENS = "test_its_first_line_says_where_it_listens"
-
-
-def text(slug):
-    """The course's own text of a stage."""
-    return lesson(slug).path.read_text(encoding="utf-8")
 
 
 def put(file, words):
@@ -33,7 +28,7 @@ def fork_of(folder, *slugs, **other):
     """A fork of some stages, and its pages; of the stages by the names of `other`, another text."""
     for slug in slugs:
         known = lesson(slug)
-        put(folder / "stages" / known.path.name, other.get(known.short, text(slug)))
+        put(folder / "stages" / known.path.name, other.get(known.short, source(slug)))
     shutil.copytree(ROOT / "static", folder / "static")
     return folder
 
@@ -55,6 +50,8 @@ def only(names, checks):
 
 def valid(file):
     """Hold a result file to the schema that is published, and return what it says."""
+    import jsonschema  # takes seconds to load
+
     found = json.loads(file.read_text(encoding="utf-8"))
     schema = json.loads(
         (ROOT / "workbench" / "grading" / "grade.schema.json").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
@@ -158,14 +159,14 @@ class Diff:
     before: Source
     after: Source
 
-    @property
+    @cached_property
     def touched(self) -> tuple[str, ...]:
         """The top-level names that are added or changed. Raises UnreadableFile if not Python."""
         for side in (self.before, self.after):
             _pieces(side)  # says which of the two is not Python
         return syntax.touched(self.before.text, self.after.text)
 
-    @property
+    @cached_property
     def summary(self) -> str:
         """One line that names what is added, changed and removed, or says why it cannot."""
         try:

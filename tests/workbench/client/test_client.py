@@ -10,6 +10,7 @@ import subprocess
 import threading
 
 import pytest
+from helpers.servers import answering, heard, serving, unused
 from rich.console import Console
 
 from workbench.client.client import NoAnswer, Visitor, caret, request, say
@@ -17,43 +18,6 @@ from workbench.client.client import NoAnswer, Visitor, caret, request, say
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Colour: Blue\r\n\r\nhello"
 HOST = "127.0.0.1"
-
-
-@contextlib.contextmanager
-def serving(*conversations):
-    """Hold these conversations, one with each caller, and lend the address."""
-    with socket.create_server((HOST, 0)) as listener:
-        thread = threading.Thread(target=converse, args=(listener, conversations), daemon=True)
-        thread.start()
-        yield listener.getsockname()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-def converse(listener, conversations):
-    for conversation in conversations:
-        connection, _ = listener.accept()
-        with connection, contextlib.suppress(ConnectionError):
-            conversation(connection)
-
-
-def heard(connection, end=b"\r\n\r\n"):
-    """What a caller says up to the end given, or to its last byte."""
-    data = b""
-    while end not in data and (chunk := connection.recv(65536)):
-        data += chunk
-    return data
-
-
-def answering(*chunks):
-    """A conversation that hears one head and then says these chunks."""
-
-    def conversation(connection):
-        heard(connection)
-        for chunk in chunks:
-            connection.sendall(chunk)
-
-    return conversation
 
 
 def remaining(connection):
@@ -72,12 +36,6 @@ def after(sent, *chunks, **how):
     """The exchange with a server that answers in these chunks."""
     with serving(answering(*chunks)) as address:
         return say(address, sent, **how)
-
-
-def unused():
-    """An address where nobody listens."""
-    with socket.create_server((HOST, 0)) as listener:
-        return listener.getsockname()
 
 
 def test_an_exchange_holds_both_directions():

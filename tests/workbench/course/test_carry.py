@@ -2,10 +2,9 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
+from helpers.commands import workbench
 from helpers.git import git
 
 from workbench.course.carry import Clash, NothingToCompare, carry, go_on
@@ -129,33 +128,43 @@ def test_in_another_clone_too_what_is_carried_already_changes_nothing(course):
     assert everything(course) == after
 
 
-def test_a_clash_stops_with_markers_and_goes_on_when_put_right(course):
-    fix = "    listener.settimeout(1)", "    listener.settimeout(2)"
+OWN = "    chunk = connection.recv(1)  # one by one\n"
+RIGHT = "    chunk = connection.recv(7)\n"
+TIMEOUT = "    listener.settimeout(1)", "    listener.settimeout(2)"
+
+
+@pytest.fixture
+def torn(course):
+    """The text of s05 when two changes meet in it; another change beside them is no clash."""
     replace(course, "s02_read_request", FIX, FIXED)
-    replace(course, "s02_read_request", *fix)
-    own = "    chunk = connection.recv(1)  # one by one\n"
-    replace(course, "s05_routing", FIX, own)
+    replace(course, "s02_read_request", *TIMEOUT)
+    replace(course, "s05_routing", FIX, OWN)
     with pytest.raises(
         Clash, match=r"stages/s05_routing\.py.*python -m workbench carry --continue"
     ):
         carry("s02", folder=course)
-    torn = read(course, "s05_routing")
-    assert "<<<<<<< s05_routing as it is\n" + own in torn
+    return read(course, "s05_routing")
+
+
+def test_a_clash_stops_with_markers(course, torn):
+    assert "<<<<<<< s05_routing as it is\n" + OWN in torn
     assert FIXED + ">>>>>>> s04_parse_request now\n" in torn
     assert FIX in read(course, "s06_slow_route")
     with pytest.raises(Clash, match=r"stages/s05_routing\.py, line \d+: a clash still"):
         go_on(course)
     assert read(course, "s05_routing") == torn
 
+
+def test_a_clash_that_is_put_right_goes_on(course, torn):
     start, end = torn.index("<<<<<<<"), torn.index(">>>>>>>")
-    answer = torn[:start] + "    chunk = connection.recv(7)\n" + torn[torn.index("\n", end) + 1 :]
+    answer = torn[:start] + RIGHT + torn[torn.index("\n", end) + 1 :]
     write(course, "s05_routing", answer)
     carried = go_on(course)
     assert slugs(carried) == [known.slug for known in lessons()[5:]]
     assert read(course, "s05_routing") == answer
     for slug in slugs(carried):
-        assert "    chunk = connection.recv(7)\n" in read(course, slug)
-        assert fix[1] in read(course, slug)
+        assert RIGHT in read(course, slug)
+        assert TIMEOUT[1] in read(course, slug)
     after = everything(course)
     assert slugs(carry("s02", folder=course)) == []
     assert everything(course) == after
@@ -361,10 +370,7 @@ def test_the_last_stages_may_not_be_there_yet(small):
 def test_from_the_command_line(course):
     shutil.copytree(STAGES.parent / "workbench", course.parent / "workbench")
     replace(course, "s02_read_request", FIX, FIXED)
-    command = [sys.executable, "-m", "workbench", "carry", "s02"]
-    result = subprocess.run(command, cwd=course.parent, capture_output=True, encoding="utf-8")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "s02_read_request is carried forward: s03_static_response," in " ".join(
-        result.stdout.split()
-    )
+    status, out, err = workbench("carry", "s02", cwd=course.parent)
+    assert (status, err) == (0, "")
+    assert "s02_read_request is carried forward: s03_static_response," in " ".join(out.split())
     assert FIXED in read(course, "s09_graceful_drop")

@@ -3,13 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
 
-import nbformat
 import pytest
-from typer.testing import CliRunner
+from helpers.commands import told
+from helpers.git import git
 
-from workbench.__main__ import app
 from workbench.course.colab import colab
 from workbench.errors import Mistake
 from workbench.files import ROOT
@@ -21,10 +19,11 @@ print("asked", os.getcwd(), sys.modules["workbench"].__file__)"""
 
 
 def test_a_form_stands_before_the_lesson_and_nothing_else_is_changed(tmp_path):
+    import nbformat  # takes seconds to load
+
     file = tmp_path / "s05.ipynb"
-    line = ["colab", "s05", "--repository", 'https://x/"y".git', "--to", str(file)]
-    told = CliRunner().invoke(app, line, catch_exceptions=False).output
-    assert told == f"Open {file} in Colab, and run its first cell.\n"
+    said = told("colab", "s05", "--repository", 'https://x/"y".git', "--to", file)
+    assert said == (0, f"Open {file} in Colab, and run its first cell.\n")
     first, *rest = json.loads(file.read_text(encoding="utf-8"))["cells"]
     lesson = json.loads((ROOT / "notebooks" / "s05_routing.ipynb").read_text(encoding="utf-8"))
     assert rest == lesson["cells"]
@@ -43,6 +42,7 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Colab is Linux, and its notebooks may say so")
 @pytest.mark.timeout(300)
 def test_the_form_fetches_the_course_and_the_lesson_runs_wherever_it_was_opened(tmp_path):
+    import nbformat  # takes seconds to load
     from nbclient import NotebookClient
 
     notebook = nbformat.read(colab("s05", published(tmp_path), tmp_path / "s05.ipynb"), 4)
@@ -70,7 +70,6 @@ def published(folder):
     for name in ("stages", "workbench", "notebooks", "static", "tests"):
         ignored = shutil.ignore_patterns("__pycache__", "mine", "uploads", ".*")
         shutil.copytree(ROOT / name, repository / name, ignore=ignored)
-    author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
-    for words in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "-m", "all"]):
-        subprocess.run(["git", *words], cwd=repository, check=True)
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "all"]):
+        git(repository, *words)
     return repository.as_uri()

@@ -4,16 +4,13 @@ import io
 import re
 
 import pytest
+from helpers.stages import source
 from rich.console import Console
 
 from workbench.course.catalogue import UnknownStage, lesson, lessons
 from workbench.course.source import UnknownPiece, UnreadableFile, diff, show
 from workbench.course.syntax import pieces, touched
 from workbench.errors import Mistake
-
-
-def text(name):
-    return lesson(name).path.read_text(encoding="utf-8")
 
 
 def in_terminal(thing, **how):
@@ -30,11 +27,11 @@ def plain(html):
 
 
 def test_show_gives_the_whole_stage_without_names():
-    assert str(show("s05")) == text("s05")
+    assert str(show("s05")) == source("s05")
 
 
 def test_show_gives_the_pieces_asked_for_in_the_order_asked():
-    parts = pieces(text("s05"))
+    parts = pieces(source("s05"))
     assert str(show("s05", "respond", "route")) == f"{parts['respond']}\n\n{parts['route']}"
 
 
@@ -45,7 +42,7 @@ def test_show_keeps_constants_together():
 def test_show_looks_into_a_class():
     method = str(show("s08", "ThreadPool.execute"))
     assert method.startswith("    def execute(")
-    assert method in text("s08")
+    assert method in source("s08")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +94,7 @@ def test_code_is_coloured_in_a_terminal_and_as_html_and_escaped():
 def test_a_diff_names_what_is_touched_with_the_titles_on_top(known):
     earlier = lesson(known.builds_on)
     told = diff(earlier, known)
-    assert told.touched == known.touches == touched(text(earlier), text(known))
+    assert told.touched == known.touches == touched(source(earlier), source(known))
     assert told.title == f"{earlier.short} {earlier.title} → {known.short} {known.title}"
     assert all(name in told.summary for name in known.touches)
     assert str(diff(known)) == str(told)
@@ -146,7 +143,7 @@ def test_the_same_twice_has_no_difference():
 
 def test_a_students_file_alone_is_compared_with_the_stage_it_is_named_after(tmp_path):
     mine = tmp_path / "s05_routing.py"
-    mine.write_text(text("s05").replace('"GET", "/about"', '"GET", "/me"'), encoding="utf-8")
+    mine.write_text(source("s05").replace('"GET", "/about"', '"GET", "/me"'), encoding="utf-8")
     told = diff(mine)
     assert told.touched == ("ROUTES",)
     assert told.summary == "changes ROUTES"
@@ -155,7 +152,7 @@ def test_a_students_file_alone_is_compared_with_the_stage_it_is_named_after(tmp_
 
 def test_a_file_that_is_not_python_yet_is_still_compared(tmp_path):
     mine = tmp_path / "s05_routing.py"
-    mine.write_text(text("s05") + "def oops(:\n", encoding="utf-8")
+    mine.write_text(source("s05") + "def oops(:\n", encoding="utf-8")
     told = diff("s05", mine)
     assert "s05_routing.py is not Python yet" in told.summary
     assert "+def oops(:" in str(told)

@@ -9,15 +9,13 @@ import json
 import os
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import told, workbench
 from helpers.git import git
-from typer.testing import CliRunner
 
-from workbench.__main__ import app
 from workbench.course.catalogue import UnknownStage, before, lesson, lessons
 from workbench.course.starter import starter
 from workbench.course.syntax import pieces as pieces_of
@@ -266,8 +264,8 @@ def test_it_fails_each_sentence_of_its_own_stage_and_in_time(made, short, tmp_pa
     with words.open("wb") as log, asked([*line, *own_sentences(known)], log) as process:
         assert process.wait(540) == 1, text(words)
     entries = [json.loads(entry) for entry in text(report).splitlines()]
-    told = [sentence for entry in entries for _, sentence in understood(entry)]
-    said = [sentence for sentence in told if sentence.reason != UNENDED]
+    heard = [sentence for entry in entries for _, sentence in understood(entry)]
+    said = [sentence for sentence in heard if sentence.reason != UNENDED]
     assert len(said) >= 2
     assert {sentence.text for sentence in said if sentence.state == "yes"} <= HOLDS
     wrong = [sentence.reason for sentence in said if NO_START.search(sentence.reason)]
@@ -297,15 +295,12 @@ def test_it_says_what_is_not_written(made):
 
 
 def test_it_stands_alone(made):
-    def ask(*words):
-        line = [sys.executable, "-m", "workbench", *words]
-        return subprocess.run(line, cwd=made("s03").folder, capture_output=True, text=True)
-
-    told = ask("check", "s02")
-    assert told.returncode == 0, told.stdout + told.stderr
-    told = ask("check", "s03")
-    assert told.returncode == 1
-    assert "stages/s03_static_response.py" in told.stdout
+    folder = made("s03").folder
+    status, out, err = workbench("check", "s02", cwd=folder)
+    assert status == 0, out + err
+    status, out, _ = workbench("check", "s03", cwd=folder)
+    assert status == 1
+    assert "stages/s03_static_response.py" in out
 
 
 def test_what_is_written_in_one_stage_is_carried_to_those_that_do_not_change_it(tmp_path):
@@ -318,9 +313,8 @@ def test_what_is_written_in_one_stage_is_carried_to_those_that_do_not_change_it(
         patch.setenv("WORKBENCH_MINE", str(folder))
         pieces = pieces_of(text(lesson("s05").path))
         practise("s05", "\n\n".join(pieces[name] for name in sorted(written)))
-    line = [sys.executable, "-m", "workbench", "carry", "s05"]
-    told = subprocess.run(line, cwd=folder, capture_output=True, text=True)
-    assert "stages/s10_keep_alive.py: what changed in s09_graceful_drop meets" in told.stderr
+    _, _, err = workbench("carry", "s05", cwd=folder)
+    assert "stages/s10_keep_alive.py: what changed in s09_graceful_drop meets" in err
     for known in lessons()[5:9]:
         ours = set(functions(text(known.path)))
         assert blanks(folder / "stages" / known.path.name) == ours - written - {"setting"}
@@ -330,15 +324,11 @@ def test_what_is_written_in_one_stage_is_carried_to_those_that_do_not_change_it(
 # From the command line
 
 
-def ask(*words):
-    return CliRunner().invoke(app, ["starter", *map(str, words)])
-
-
 def test_it_says_what_is_in_it_and_what_to_do_next(tmp_path):
-    told = ask("s05", "--to", tmp_path / "class")
-    assert told.exit_code == 0, told.output
+    status, out = told("starter", "s05", "--to", tmp_path / "class")
+    assert status == 0, out
     for words in ("s05_routing: ", "route", "git init", "python -m workbench check s05"):
-        assert words in told.output
+        assert words in out
     assert "git init" not in text(tmp_path / "class" / "README.md")
     assert "python -m workbench check s05" in text(tmp_path / "class" / "README.md")
 
@@ -363,7 +353,7 @@ def test_an_unknown_stage_is_told_and_nothing_is_made(tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["s05", "--all"]])
 def test_either_stages_or_all(words, tmp_path):
-    told = ask(*words, "--to", tmp_path / "class")
-    assert isinstance(told.exception, Mistake)
-    assert "needed the names of stages, or --all" in str(told.exception)
+    status, out = told("starter", *words, "--to", tmp_path / "class")
+    assert status == 1
+    assert out.startswith("needed the names of stages, or --all")
     assert not Path(tmp_path / "class").exists()

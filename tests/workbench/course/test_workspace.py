@@ -11,15 +11,10 @@ from workbench.course.syntax import pieces
 from workbench.course.workspace import CannotPractise, mine, practise, restore
 from workbench.files import STAGES
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 STAGE = lesson("s05_routing").path
 HELLO = 'def hello(request: Request) -> Response:\n    return plain(200, "hello")\n'
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder for the copies of this test alone."""
-    monkeypatch.setenv("WORKBENCH_MINE", str(tmp_path))
-    return tmp_path
 
 
 def text(file=None):
@@ -38,10 +33,10 @@ def replaced(name, piece):
 # The copy
 
 
-def test_a_copy_is_made_from_the_stage_with_its_pages_beside(folder):
-    assert mine("s05_routing") == folder / "stages" / "s05_routing.py"
+def test_a_copy_is_made_from_the_stage_with_its_pages_beside(workspace):
+    assert mine("s05_routing") == workspace / "stages" / "s05_routing.py"
     assert text() == text(STAGE)
-    assert (folder / "static" / "hello.html").is_file()
+    assert (workspace / "static" / "hello.html").is_file()
 
 
 def test_a_copy_that_is_there_is_left_alone():
@@ -49,8 +44,8 @@ def test_a_copy_that_is_there_is_left_alone():
     assert text() == "# mine\n"
 
 
-def test_the_pages_come_again_when_they_are_missing(folder):
-    (mine("s05").parent.parent / "static").rename(folder / "elsewhere")
+def test_the_pages_come_again_when_they_are_missing(workspace):
+    (mine("s05").parent.parent / "static").rename(workspace / "elsewhere")
     assert (mine("s05").parent.parent / "static" / "about.html").is_file()
 
 
@@ -225,7 +220,7 @@ def test_an_unknown_stage_is_told():
 # In a notebook
 
 
-def test_the_magic_of_a_notebook(folder, tmp_path):
+def test_the_magic_of_a_notebook(workspace, tmp_path):
     """In an IPython of its own: the cell's text, with its quotes and backslashes, arrives."""
     pytest.importorskip("IPython")
     cell = HELLO.replace('"hello"', r'"{request} $HOME \\ \n"')

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.commands import WORKBENCH
+from helpers.commands import WORKBENCH, told
+from helpers.processes import alive
+from helpers.stages import source
 from suite.clients import signals, until
 from suite.requirements import Witness
-from typer.testing import CliRunner
 
-from workbench.__main__ import app
 from workbench.course.catalogue import lesson
 from workbench.errors import Mistake
 from workbench.files import ROOT, write
@@ -29,9 +29,8 @@ from workbench.grading.result import Grade
 from workbench.grading.submissions import Fork
 from workbench.server.processes import descendants
 
-SOURCE = lesson("s01").path.read_text(encoding="utf-8")
+SOURCE = source("s01")
 SLOW = f"import time\ntime.sleep(1)\n{SOURCE}".replace("from __future__ import annotations\n", "")
-ENDED = psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD
 
 
 def student(folder, name, source=SOURCE):
@@ -196,20 +195,11 @@ def test_every_name_has_a_folder_of_its_own_in_the_results(forks, tmp_path, grad
     assert sorted(kept) == sorted(names)
 
 
-def command(*words):
-    """Run the command in this process; return its status and what it has printed."""
-    ended = CliRunner().invoke(app, ["grade", *map(str, words)])
-    if isinstance(ended.exception, Mistake):
-        return str(ended.exception)
-    assert isinstance(ended.exception, SystemExit | None), ended.exception
-    return ended.exit_code, ended.output
-
-
 def test_a_class_is_a_line_for_each_fork_a_table_and_a_page(forks, tmp_path, graders, monkeypatch):
     (tmp_path / "list.csv").write_text("name,source\n\x1b[2J=x,forks/eva\n", encoding="utf-8")
     to = tmp_path / "grades"
     words = [forks / "ada", "--forks", tmp_path / "list.csv", "--stages", "s01-s02", "--to", to]
-    status, out = command(*words)
+    status, out = told("grade", *words)
     assert status == 0
     lines = sorted(out.splitlines()[:2], key=lambda line: "ada" not in line)
     assert [line.partition(" ")[2] for line in lines] == [
@@ -220,12 +210,12 @@ def test_a_class_is_a_line_for_each_fork_a_table_and_a_page(forks, tmp_path, gra
     assert "1 job: 2 with a mark, 0 known before" in out
     assert (to / "index.html").is_file()
     assert (to / "grades.csv").read_text(encoding="utf-8-sig").splitlines()[1].startswith("ada,")
-    assert "(known before)" in command(*words)[1]
+    assert "(known before)" in told("grade", *words)[1]
 
 
 def test_a_fork_alone_has_its_stages_told_and_github_is(forks, tmp_path, graders, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    status, out = command(forks / "ada", "--stages", "s01", "--to", tmp_path / "grades")
+    status, out = told("grade", forks / "ada", "--stages", "s01", "--to", tmp_path / "grades")
     assert status == 0
     assert "s01 Bind and print  5 of 5 points  10 of 10 sentences hold" in out
     assert f"The page for the student: {tmp_path / 'grades' / 'ada' / 'index.html'}" in out
@@ -235,7 +225,7 @@ def test_a_fork_alone_has_its_stages_told_and_github_is(forks, tmp_path, graders
 def test_an_error_is_status_1_and_a_low_mark_is_not(forks, tmp_path, graders):
     graders.loses = {"eva": 2}
     words = [*sorted(forks.iterdir()), "--stages", "s01", "--to", tmp_path / "grades"]
-    status, out = command(*words)
+    status, out = told("grade", *words)
     assert status == 1
     assert "eva: no mark, its grading was lost, twice: Lost: eva has ended it" in out
     assert "2 with a mark" in out
@@ -255,14 +245,17 @@ def test_an_error_is_status_1_and_a_low_mark_is_not(forks, tmp_path, graders):
 def test_a_slip_is_a_line(words, why, tmp_path, graders, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(marking, "ANSWERS", 0.2)
-    mistake = command(*words)
+    status, mistake = told("grade", *words)
+    assert status == 1
     assert why in mistake
     assert "\n" not in mistake
 
 
 def test_without_dask_it_says_what_to_install(forks, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    assert 'pip install -e ".[dask]"' in command(forks / "ada", "--dask", "tcp://127.0.0.1:1")
+    status, mistake = told("grade", forks / "ada", "--dask", "tcp://127.0.0.1:1")
+    assert status == 1
+    assert 'pip install -e ".[dask]"' in mistake
 
 
 # With real processes
@@ -284,12 +277,6 @@ def begun(*words):
             yield process
         finally:
             process.kill()
-
-
-def alive(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() not in ENDED
-    return False
 
 
 def words(process):

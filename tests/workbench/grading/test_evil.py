@@ -17,7 +17,8 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from helpers.forks import few, fork_of, left, put, text, valid
+from helpers.forks import few, fork_of, left, put, valid
+from helpers.stages import source
 from suite.clients import until
 
 from workbench.client import client as wire
@@ -102,7 +103,7 @@ class Evil:
     def words(self, known):
         """The text of its stage, with all places that it needs to know."""
         tries = TRIES.format("\n".join(f"    {line}" for line in self.tries.strip().splitlines()))
-        words = self.before + tries * bool(self.tries) + text(STAGE)
+        words = self.before + tries * bool(self.tries) + source(STAGE)
         words = words if self.source is None else self.source
         for name, value in known.items():
             words = words.replace(f"@{name}@", value)
@@ -178,11 +179,11 @@ def binary(fork, stage, known):
 
 
 def cr_lf(fork, stage, known):
-    put(stage, text(STAGE).replace("\n", "\r\n"))
+    put(stage, source(STAGE).replace("\n", "\r\n"))
 
 
 def byte_order_mark(fork, stage, known):
-    put(stage, "\ufeff" + text(STAGE))
+    put(stage, "\ufeff" + source(STAGE))
 
 
 def missing(fork, stage, known):
@@ -201,13 +202,13 @@ def recorded(fork, stage, known):
     """The answers that are right when visitors choose nothing by chance, in place of a server."""
     record = stage.with_name("record")
     start = 'if __name__ == "__main__"'
-    put(stage, text(STAGE).replace(start, RECORDED.format(str(record)) + start))
+    put(stage, source(STAGE).replace(start, RECORDED.format(str(record)) + start))
     tests = [str(SUITE / check.id) for marks in few(SAID) for check in marks.checks]
     line = [sys.executable, "-m", "pytest", "-q", "-n0", f"--stages={stage.parent}", "--seed=0"]
     line += [f"--basetemp={fork.parent / 'recording'}", *(test for test in tests if STAGE in test)]
     subprocess.run(line, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     heard = dict(map(eval, record.read_text(encoding="utf-8").splitlines()))
-    put(stage, text(STAGE).replace(start, REPLAYED.format(heard) + start))
+    put(stage, source(STAGE).replace(start, REPLAYED.format(heard) + start))
     record.unlink()
 
 
@@ -290,6 +291,21 @@ def graded(fork, to, seconds=grading.STAGE_SECONDS, **how):
     return valid(to / RESULT)
 
 
+def holds_to(evil, judged):
+    """Hold a judged stage to what must come of it."""
+    state = "missing" if evil.comes == "missing" else "graded"
+    assert judged.state == state, judged
+    match evil.comes:
+        case "full":
+            assert judged.points == judged.of, judged
+        case "listens":
+            assert "holds" not in [check.outcome for check in judged.checks[1:]], judged
+        case "less":
+            assert judged.points < judged.of, judged
+        case _:
+            assert judged.points == 0, judged
+
+
 @pytest.mark.parametrize("evil", evils(), ids=lambda evil: evil.name)
 def test_an_evil_fork_gets_what_it_has_earned_and_nothing_of_it_is_left(evil, tmp_path, world):
     for wall in filter(None, (evil.needs, "limits")):
@@ -306,16 +322,7 @@ def test_an_evil_fork_gets_what_it_has_earned_and_nothing_of_it_is_left(evil, tm
     judged, innocent = found.stages
     assert innocent.points == innocent.of > 0, innocent
     assert not found.error
-    state = "missing" if evil.comes == "missing" else "graded"
-    assert judged.state == state, judged
-    if evil.comes == "full":
-        assert judged.points == judged.of, judged
-    elif evil.comes == "listens":
-        assert "holds" not in [check.outcome for check in judged.checks[1:]], judged
-    elif evil.comes == "less":
-        assert judged.points < judged.of, judged
-    else:
-        assert judged.points == 0, judged
+    holds_to(evil, judged)
     words = "\n".join([judged.note, *found.notes, *(check.reason for check in judged.checks)])
     assert evil.says in words, words
     assert all(letter == "\n" or letter.isprintable() for letter in words)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.forks import few, fork_of, left, put, text, valid
+from helpers.forks import few, fork_of, left, put, valid
 from helpers.noise import NOISE, ends_in_noise
+from helpers.stages import source
 from suite.clients import until
 
 from workbench.course.catalogue import lesson, lessons
@@ -37,7 +38,7 @@ SAID = {
     "s03": {"test_the_answer_is_the_hello_page", "test_content_length_counts_bytes"},
 }
 SILENT = "import time\ntime.sleep(1e6)\n"
-UNCOUNTED = text("s01").replace("number += 1", "number = 1")  # a mutant
+UNCOUNTED = source("s01").replace("number += 1", "number = 1")  # a mutant
 WALLS = "environment", "copy", "limits", "network", "user", "bubblewrap"
 
 
@@ -80,7 +81,7 @@ def test_who_keeps_every_promise_has_all_points(tmp_path):
 def test_no_mark_hears_what_a_user_has_exported(tmp_path, monkeypatch):
     for name, value in NOISE.items():
         monkeypatch.setenv(name, value)
-    fork = fork_of(tmp_path / "fork", "s01", s01=ends_in_noise(text("s01")))
+    fork = fork_of(tmp_path / "fork", "s01", s01=ends_in_noise(source("s01")))
     found = graded(fork, tmp_path / "to", stages=["s01"])
     assert (found.points, found.of) == (5, 5), found.stages
 
@@ -132,7 +133,7 @@ def test_a_stage_that_does_not_listen_has_nothing_and_the_rest_of_it_is_not_said
 
 def test_a_stage_that_is_missing_has_nothing_and_its_name_may_be_nearly_right(tmp_path):
     fork = fork_of(tmp_path / "fork", "s03")
-    put(fork / "stages" / "s01_bind_and_pint.py", text("s01"))
+    put(fork / "stages" / "s01_bind_and_pint.py", source("s01"))
     first, second = graded(fork, tmp_path / "to").stages
     assert (first.state, first.points, first.of) == ("missing", 0, 5)
     assert first.note == (
@@ -215,7 +216,7 @@ def test_a_grader_that_was_killed_leaves_a_file_and_another_goes_on(tmp_path, pa
     assert killed.points is None
     assert killed.stages[0].counts == (10, 10)
     put(fork / "stages" / "s01_bind_and_print.py", "1 / 0")  # nobody will look at it again
-    put(fork / "stages" / lesson("s03").path.name, text("s03"))
+    put(fork / "stages" / lesson("s03").path.name, source("s03"))
     whole = grade(fork, to, seed=1, resume=True)
     assert (whole.seed, whole.started) == (7, killed.started)
     assert [stage.points for stage in whole.stages] == [5, 5]
@@ -233,7 +234,7 @@ def test_ctrl_c_ends_all_that_is_under_way_and_another_goes_on(tmp_path):
         grade(fork, tmp_path / "to", heard=heard)
     first, second = valid(tmp_path / "to" / RESULT).stages
     assert (first.points, second.state) == (5, "waiting")
-    put(fork / "stages" / lesson("s03").path.name, text("s03"))
+    put(fork / "stages" / lesson("s03").path.name, source("s03"))
     assert [stage.points for stage in grade(fork, tmp_path / "to", resume=True).stages] == [5, 5]
 
 
@@ -252,7 +253,7 @@ def test_only_what_is_known_of_the_same_revision_and_suite_is_taken_over(tmp_pat
     assert grade(fork, to, revision="two", **again).points == 0
     found = json.loads((to / RESULT).read_text(encoding="utf-8"))
     (to / RESULT).write_text(json.dumps(found | {"suite": "0" * 16}), encoding="utf-8")
-    put(fork / "stages" / "s01_bind_and_print.py", text("s01"))
+    put(fork / "stages" / "s01_bind_and_print.py", source("s01"))
     assert grade(fork, to, revision="two", **again).points == 5
 
 
@@ -289,7 +290,7 @@ def test_a_sentence_that_takes_too_long_does_not_hold_and_the_next_is_said(tmp_p
     )
     monkeypatch.setattr(grading, "SENTENCE_SECONDS", 8)
     waits = 'import os, time\nif os.environ["PORT"] != "0":\n    time.sleep(1e6)\n'
-    fork = fork_of(tmp_path / "fork", "s01", s01=waits + text("s01"))
+    fork = fork_of(tmp_path / "fork", "s01", s01=waits + source("s01"))
     found = outcomes(graded(fork, tmp_path / "to").stages[0])
     assert found["a port that cannot be ends it with one line"] == "broken"
     assert found["every caller is printed with his number and address"] == "holds"

@@ -6,7 +6,6 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import jsonschema
 import junitparser
 import pytest
 from helpers.chromium import complaints, needs_browser
@@ -335,6 +334,8 @@ def test_the_longest_summary_has_room_in_a_step():
 
 
 def test_a_grade_is_what_its_schema_says():
+    import jsonschema  # takes seconds to load
+
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     for known in (grade(), *unmarked(), replace(grade(), finished=grade().started)):
         jsonschema.validate(json.loads(json.dumps(known.asdict())), SCHEMA)
@@ -357,6 +358,8 @@ WRONG = {
 
 @pytest.mark.parametrize("spoil", WRONG.values(), ids=WRONG)
 def test_the_schema_refuses(spoil):
+    import jsonschema  # takes seconds to load
+
     found = json.loads(json.dumps(grade().asdict()))
     spoil(found)
     with pytest.raises(jsonschema.ValidationError):

@@ -7,17 +7,17 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 
 import anyio
 import httpx
 import psutil
 import pytest
 from helpers.chromium import WITHIN, complaints, needs_browser
+from helpers.commands import WORKBENCH
+from helpers.stages import source
 from suite.clients import until
 
 from workbench.client.client import Visitor, request, say
-from workbench.course.catalogue import lesson
 from workbench.errors import Mistake
 from workbench.files import ROOT
 from workbench.live.proxy import KEPT, Call, Proxy, clock
@@ -233,7 +233,7 @@ def test_a_line_of_the_log_is_understood_from_every_stage():
     ],
 )
 def test_the_source_of_a_stage_tells_who_serves(stage, workers, names):
-    assert crew(lesson(stage).path.read_text(encoding="utf-8"), workers) == names
+    assert crew(source(stage), workers) == names
 
 
 def accepted(crew, *numbers):
@@ -334,8 +334,8 @@ def test_old_news_are_forgotten():
 @contextlib.contextmanager
 def running(*stages):
     """The command in a process of its own, and the address that it prints first."""
-    words = [sys.executable, "-m", "workbench", "scope", *stages, "--no-browser"]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
+    line = [*WORKBENCH, "scope", *stages, "--no-browser"]
+    process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         yield process, process.stdout.readline().strip()
     finally:

@@ -201,8 +201,9 @@ def test_nothing_to_measure_is_a_mistake():
 
 def test_the_command_prints_a_table_and_draws_it(tmp_path):
     picture = tmp_path / "speed.svg"
-    words = ["s10", "s12", "--rounds", "1", "--seconds", "1", "--save", str(picture)]
-    title, headings, *rows, _, drawn = told("bench", *words, "--set", "WORKERS=5").splitlines()
+    words = ["s10", "s12", "--rounds", "1", "--seconds", "1", "--save", picture]
+    _, out = told("bench", *words, "--set", "WORKERS=5")
+    title, headings, *rows, _, drawn = out.splitlines()
     assert re.fullmatch(r"GET /health by \w+: connections 4, rounds 1 of 1 s", title)
     assert headings.split("  ")[-1].strip() == "errors"
     assert [row.split()[0] for row in rows[::2]] == ["s10", "s12"]

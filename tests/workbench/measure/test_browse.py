@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from html.parser import HTMLParser
 from types import ModuleType
 
-import nbformat
 import pytest
 from helpers.chromium import needs_browser
 from helpers.lab import lab, run_all, tab, window
@@ -27,6 +26,8 @@ browse(server, "{path}")"""
 @contextmanager
 def browsed(home, address, stage, path):
     """Run a notebook that browses a page of a stage; lend the frame that shows it."""
+    import nbformat  # takes seconds to load
+
     cells = CELLS.format(stage=stage, path=path, kept=(home / "kept").as_posix()).splitlines()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, home / "notebooks" / "browse.ipynb")

@@ -1,11 +1,9 @@
 """Many visitors at once, and a picture that tells who waited."""
 
-import contextlib
 import re
-import socket
-import threading
 
 import pytest
+from helpers.servers import answering, serving, unused
 from rich.table import Table
 
 from workbench.errors import Mistake
@@ -22,26 +20,6 @@ OUTCOMES = Timeline(
         Visit("/" + "long" * 30, 0.2, 0.3, None, 2.6, None, "timeout"),
     ),
 )
-
-
-@contextlib.contextmanager
-def serving(answer):
-    """Serve one caller after another with the same bytes, whatever they ask."""
-
-    def serve():
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    connection.recv(65536)
-                    connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listener.getsockname()
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # on Linux closing alone does not wake it
 
 
 def words(figure):
@@ -105,9 +83,7 @@ def test_two_hundred_visitors_are_served_and_drawn():
 
 
 def test_a_refused_visitor_is_told_apart():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
-    (visit,) = timeline(address, ["/"]).visits
+    (visit,) = timeline(unused(), ["/"]).visits
     assert (visit.failure, visit.status, visit.connected) == ("refused", None, None)
     assert [phase for phase, _, _ in visit.phases()] == ["failed"]
 
@@ -129,7 +105,7 @@ def test_a_visitor_who_runs_out_of_time_is_told_apart():
     ids=["nothing", "cut", "an error"],
 )
 def test_a_bad_answer_is_told_apart_from_an_error_well_told(answer, failure, status):
-    with serving(answer) as address:
+    with serving(answering(answer)) as address:
         (visit,) = timeline(address, ["/"]).visits
     assert (visit.failure, visit.status) == (failure, status)
 

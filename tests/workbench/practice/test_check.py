@@ -4,30 +4,21 @@ import subprocess
 import sys
 
 import pytest
+from helpers.commands import told
 from helpers.noise import NOISE, ends_in_noise
 from helpers.processes import alive
+from helpers.stages import source
 from suite.clients import until
-from typer.testing import CliRunner
 
-from workbench.__main__ import app
 from workbench.course.catalogue import UnknownStage, lesson
 from workbench.course.workspace import mine, practise
 from workbench.practice import check as checking
 from workbench.practice.check import BrokenSuite, MissingFile, Sentence, Verdict, check
 from workbench.practice.results import UNENDED, spoken, understood
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 BLANK = "def hello(request: Request) -> Response:\n    raise NotImplementedError\n"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder for the copies of this test alone."""
-    monkeypatch.setenv("WORKBENCH_MINE", str(tmp_path / "mine"))
-    return tmp_path
-
-
-def text(name):
-    return lesson(name).path.read_text(encoding="utf-8")
 
 
 def states(verdict):
@@ -37,9 +28,9 @@ def states(verdict):
 # Real runs
 
 
-def test_a_file_that_keeps_every_promise_wherever_it_is_and_whatever_its_name(folder):
-    file = folder / "my own server.py"
-    file.write_text(text("s01"), encoding="utf-8")
+def test_a_file_that_keeps_every_promise_wherever_it_is_and_whatever_its_name(tmp_path):
+    file = tmp_path / "my own server.py"
+    file.write_text(source("s01"), encoding="utf-8")
     verdict = check("s01", file)
     assert verdict, verdict
     assert states(verdict) <= {"yes", "skipped"}
@@ -48,10 +39,10 @@ def test_a_file_that_keeps_every_promise_wherever_it_is_and_whatever_its_name(fo
     assert verdict.failure == ""
 
 
-def test_a_blanked_function_is_told_by_the_sentence_that_needs_it(folder, monkeypatch):
+def test_a_blanked_function_is_told_by_the_sentence_that_needs_it(tmp_path, monkeypatch):
     """Your copy is the one that is checked, whatever pytest is told elsewhere."""
-    (folder / "conftest.py").write_text("nonsense", encoding="utf-8")
-    monkeypatch.chdir(folder)
+    (tmp_path / "conftest.py").write_text("nonsense", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTEST_ADDOPTS", "--nonsense")
     practise("s05", BLANK)
     heard = []
@@ -67,20 +58,20 @@ def test_a_blanked_function_is_told_by_the_sentence_that_needs_it(folder, monkey
     assert f"s05_routing: {held} of {len(heard)} hold, {len(heard) - held - 1} not" in str(verdict)
 
 
-def test_what_the_file_has_changed_is_spoken_of_first(folder):
+def test_what_the_file_has_changed_is_spoken_of_first():
     practise("s06", "def sleep(request: Request) -> Response:\n    return plain(200, 'soon')\n")
     verdict = check("s06")
     assert verdict.sentences[0].text == "sleep takes the time that it is told"
     assert verdict.sentences[0] == verdict.broken
 
 
-def test_pages_of_its_own_are_served(folder):
+def test_pages_of_its_own_are_served(tmp_path):
     """A page in ASCII alone breaks a sentence of s03, where STATIC is taught."""
-    file = folder / "fork" / "code" / "s03_static_response.py"
+    file = tmp_path / "fork" / "code" / "s03_static_response.py"
     file.parent.mkdir(parents=True)
-    (folder / "fork" / "static").mkdir()
-    (folder / "fork" / "static" / "hello.html").write_text("hello", encoding="utf-8")
-    file.write_text(text("s03").replace('/ "static"', "/ 'static' / ''"), encoding="utf-8")
+    (tmp_path / "fork" / "static").mkdir()
+    (tmp_path / "fork" / "static" / "hello.html").write_text("hello", encoding="utf-8")
+    file.write_text(source("s03").replace('/ "static"', "/ 'static' / ''"), encoding="utf-8")
     verdict = check("s03", file)
     assert "needs a character of more than one byte" in verdict.failure, verdict
 
@@ -93,7 +84,7 @@ def test_pages_of_its_own_are_served(folder):
     ],
 )
 def test_a_file_that_does_not_start_is_told_with_its_own_last_words(line, words):
-    mine("s05").write_text(f"{line}\n{text('s05')}", encoding="utf-8")
+    mine("s05").write_text(f"{line}\n{source('s05')}", encoding="utf-8")
     verdict = check("s05")
     assert not verdict
     assert verdict.sentences[0].state == "no"
@@ -102,14 +93,14 @@ def test_a_file_that_does_not_start_is_told_with_its_own_last_words(line, words)
     assert {sentence.state for sentence in verdict.sentences[1:]} == {"not reached"}
 
 
-def test_the_stages_themselves_are_checked_where_there_is_no_copy(folder):
+def test_the_stages_themselves_are_checked_where_there_is_no_copy(workspace):
     assert checking.meant(lesson("s05"), None) == lesson("s05").path
-    assert not (folder / "mine").exists()
+    assert not workspace.exists()
 
 
-def test_no_verdict_hears_what_a_user_has_exported(folder, monkeypatch):
-    file = folder / "s01.py"
-    file.write_text(ends_in_noise(text("s01")), encoding="utf-8")
+def test_no_verdict_hears_what_a_user_has_exported(tmp_path, monkeypatch):
+    file = tmp_path / "s01.py"
+    file.write_text(ends_in_noise(source("s01")), encoding="utf-8")
     for name, value in NOISE.items():
         monkeypatch.setenv(name, value)
     verdict = check("s01", file)
@@ -124,11 +115,11 @@ def test_the_stage_of_the_thread_pool_holds_where_a_user_has_exported_workers(mo
     assert verdict, verdict
 
 
-def test_from_the_command_line(folder):
+def test_from_the_command_line():
     practise("s05", BLANK)
-    told = CliRunner().invoke(app, ["check", "s05", "--file", str(mine("s05"))])
-    assert told.exit_code == 1
-    assert "no          hello greets by name whatever the name is" in told.output
+    status, out = told("check", "s05", "--file", mine("s05"))
+    assert status == 1
+    assert "no          hello greets by name whatever the name is" in out
 
 
 def test_nothing_goes_on_when_the_one_who_asked_is_killed():
@@ -157,14 +148,14 @@ def test_an_unknown_stage_is_told():
         check("s05_rooting")
 
 
-def test_a_missing_file_is_told(folder):
+def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(MissingFile, match=r"there is no file .*nothing\.py to check"):
-        check("s05", folder / "nothing.py")
+        check("s05", tmp_path / "nothing.py")
 
 
-def test_a_fault_of_the_suite_is_not_the_students(folder, monkeypatch):
+def test_a_fault_of_the_suite_is_not_the_students(tmp_path, monkeypatch):
     """Here it is a folder without its conftest."""
-    monkeypatch.setattr(checking, "SUITE", folder)
+    monkeypatch.setattr(checking, "SUITE", tmp_path)
     with pytest.raises(BrokenSuite, match="unrecognized arguments: --stages"):
         check("s01")
 

@@ -1,35 +1,20 @@
 """A bug hunt: a wrong file on the bench that does not tell what is wrong, until it is asked to."""
 
 import pytest
-from typer.testing import CliRunner
+from helpers.commands import told
+from helpers.stages import source
 
-from workbench.__main__ import app
 from workbench.course.catalogue import UnknownStage, lesson
 from workbench.course.mutants import mutants
 from workbench.errors import Mistake
 from workbench.practice import hunt as hunting
 from workbench.practice.hunt import hunt, on_bench
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder for the copies of this test alone."""
-    monkeypatch.setenv("WORKBENCH_MINE", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 def faults(stage):
     return [fault for fault in mutants() if fault.stage == lesson(stage).slug]
-
-
-def text(stage):
-    return lesson(stage).path.read_text(encoding="utf-8")
-
-
-def told(*words):
-    """Run the command in this process; return its status and what it printed."""
-    result = CliRunner().invoke(app, ["hunt", *words])
-    return result.exit_code, result.output + str(result.exception or "")
 
 
 def on_the_bench(file):
@@ -41,18 +26,18 @@ def on_the_bench(file):
 # The bench
 
 
-def test_a_wrong_file_is_put_beside_your_copies_with_its_pages(folder):
+def test_a_wrong_file_is_put_beside_your_copies_with_its_pages(workspace):
     file = hunt("s08").file
-    assert file == folder / "stages" / "hunt_s08.py"
+    assert file == workspace / "stages" / "hunt_s08.py"
     assert on_the_bench(file) in range(1, 9)
-    assert (folder / "static" / "hello.html").is_file()
+    assert (workspace / "static" / "hello.html").is_file()
 
 
-def test_nothing_tells_the_fault_before_it_is_asked_for(folder):
+def test_nothing_tells_the_fault_before_it_is_asked_for(workspace):
     for number, fault in enumerate(faults("s08"), 1):
-        status, out = told("s08", "--number", str(number))
+        status, out = told("hunt", "s08", "--number", str(number))
         put = on_bench("s08")
-        names = [path.name for path in folder.rglob("*") if "static" not in path.parts]
+        names = [path.name for path in workspace.rglob("*") if "static" not in path.parts]
         record = hunting.record().read_text(encoding="utf-8")
         shown = "".join([out, str(put), repr(put), put._repr_html_(), record, *names])
         assert status == 0
@@ -80,9 +65,9 @@ def test_what_you_wrote_is_kept_and_what_was_put_there_is_not():
     assert on_the_bench(file) == 3
 
 
-def test_it_says_what_to_do(folder):
-    _, out = told("s08")
-    file = (folder / "stages" / "hunt_s08.py").as_posix()
+def test_it_says_what_to_do(workspace):
+    _, out = told("hunt", "s08")
+    file = (workspace / "stages" / "hunt_s08.py").as_posix()
     for line in (
         f"python -m workbench run s08 --file {file}",
         "python -m workbench run s08 --set PORT=7879",
@@ -113,7 +98,7 @@ def test_the_sentence_that_fails_is_said_when_it_is_asked_for():
 def test_the_fault_is_revealed_with_its_story_and_its_diff():
     hunt("s08", number=3)
     fault = faults("s08")[2]
-    status, out = told("s08", "--reveal")
+    status, out = told("hunt", "s08", "--reveal")
     assert status == 0
     assert "The file is as it was put there." in out
     assert f"3 of 8: {fault.story}" in out
@@ -131,15 +116,15 @@ def test_in_a_notebook_the_story_is_escaped_and_the_diff_side_by_side():
 
 def test_a_file_that_is_the_stages_own_again_is_repaired():
     put = hunt("s08", number=3)
-    put.file.write_text(text("s08"), encoding="utf-8")
-    out = told("s08", "--reveal")[1]
+    put.file.write_text(source("s08"), encoding="utf-8")
+    out = told("hunt", "s08", "--reveal")[1]
     assert "Repaired: the file is the stage's own again." in out
     assert faults("s08")[2].story in out
 
 
 def test_a_repair_of_your_own_is_one_when_every_promise_is_kept():
     put = hunt("s01", number=1)
-    put.file.write_text(text("s01") + "\n# my own way\n", encoding="utf-8")
+    put.file.write_text(source("s01") + "\n# my own way\n", encoding="utf-8")
     assert "Repaired: the file keeps every promise of its stage." in str(put.reveal())
 
 
@@ -202,12 +187,12 @@ def test_an_empty_bench_is_told(gone):
         hunting.record().unlink()
     if gone == "the fault":
         hunting.record().write_text("s08_thread_pool no-longer\n", encoding="utf-8")
-    status, out = told("s08", "--reveal")
+    status, out = told("hunt", "s08", "--reveal")
     assert status == 1
     assert "nothing of s08_thread_pool is on the bench" in out
 
 
 def test_a_number_is_for_what_is_put_there():
-    status, out = told("s08", "--number", "1", "--reveal")
+    status, out = told("hunt", "s08", "--number", "1", "--reveal")
     assert status == 1
     assert "needed --number or --reveal, not both" in out

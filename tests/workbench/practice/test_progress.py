@@ -1,17 +1,16 @@
 """How far a student has come, the hints that he asked for, and the solution once he has passed."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
 
 import pytest
 from helpers.chromium import browser, needs_browser
+from helpers.commands import told, workbench
+from helpers.stages import source
 from rich.console import Console
-from typer.testing import CliRunner
 
-from workbench.__main__ import app
 from workbench.course import workspace as mine
 from workbench.course.catalogue import lesson, lessons
 from workbench.course.mutants import mutants
@@ -27,50 +26,16 @@ from workbench.practice.hints import hint
 from workbench.practice.hunt import hunt
 from workbench.practice.progress import Progress, Record
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 FIRST, SECOND, THIRD = "Which `recv` is it?", "Look for <CR LF>.", "Say `buffer.find`."
 HINTS = {"test_it_answers": (FIRST, SECOND, THIRD), "test_it_ends": ("a", "b", "c")}
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder for the copies and the progress of this test alone."""
-    monkeypatch.setenv("WORKBENCH_MINE", str(tmp_path / "mine"))
-    return tmp_path / "mine"
 
 
 @pytest.fixture
 def written(monkeypatch):
     """Hints on two sentences."""
     monkeypatch.setattr(hinting, "hints", lambda: HINTS)
-
-
-def text(stage):
-    return lesson(stage).path.read_text(encoding="utf-8")
-
-
-def told(*words):
-    """Run a command in this process; return its status and what it printed."""
-    result = CliRunner().invoke(app, words)
-    return result.exit_code, result.output + str(result.exception or "")
-
-
-def python(*words, **environment):
-    """Start Python in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-X", "utf8", *words],
-        cwd=STAGES.parent,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-
-
-def asked(*words):
-    """Run a command in a process of its own; return its status and what it printed."""
-    with python("-m", "workbench", *words) as process:
-        output = process.communicate()[0]
-    return process.returncode, output
 
 
 def concluded(stage, broken="", file=None):
@@ -86,20 +51,20 @@ def concluded(stage, broken="", file=None):
 # How far the course has come
 
 
-def test_what_a_check_found_is_kept_from_one_run_to_the_next(folder):
-    mine.mine("s01").write_text(text("s01").replace("Listening on", "Here:"), encoding="utf-8")
-    status, out = asked("check", "s01")
+def test_what_a_check_found_is_kept_from_one_run_to_the_next(workspace):
+    mine.mine("s01").write_text(source("s01").replace("Listening on", "Here:"), encoding="utf-8")
+    status, out, _ = workbench("check", "s01")
     assert status == 1
     assert out.endswith("\n○····· ··· ··· ····  0 of 16 stages, begun: s01\n"), out
     found = progress.read().of(lesson("s01"))
     assert (found.passed, found.broken) == (False, "its first line says where it listens")
     assert found.held < found.total
-    mine.mine("s01").write_text(text("s01"), encoding="utf-8")
+    mine.mine("s01").write_text(source("s01"), encoding="utf-8")
     verdict = check("s01")
     assert verdict, verdict
     assert str(verdict).endswith("\n✓····· ··· ··· ····  1 of 16 stages")
     held = [known.state for known in verdict.sentences].count("yes")
-    kept = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    kept = json.loads((workspace / "progress.json").read_text(encoding="utf-8"))
     assert kept == {"s01_bind_and_print": asdict(Record(held, len(verdict.sentences), True))}
 
 
@@ -132,7 +97,7 @@ def test_the_courses_own_stage_counts_once_it_has_been_changed():
     assert str(concluded("s05", file=own)).endswith("1 of 16 stages")
 
 
-def test_two_checks_at_the_same_time_spoil_nothing(folder):
+def test_two_checks_at_the_same_time_spoil_nothing(workspace):
     script = (
         "import sys\n"
         "from workbench.course.catalogue import lesson\n"
@@ -142,12 +107,12 @@ def test_two_checks_at_the_same_time_spoil_nothing(folder):
         "    found = progress.record(known, known.path, progress.Record(held, 200, broken='x'))\n"
         "    assert not found.note, found\n"
     )
-    writers = [python("-c", script, stage) for stage in ("s01", "s02", "s01")]
-    for writer in writers:
-        with writer:
-            assert writer.communicate()[0] == ""
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    lines = [[sys.executable, "-c", script, stage] for stage in ("s01", "s02", "s01")]
+    for writer in [subprocess.Popen(line, cwd=STAGES.parent, **said) for line in lines]:
+        assert writer.communicate()[0] == ""
     assert set(progress.read().records) <= {"s01_bind_and_print", "s02_read_request"}
-    assert [file.name for file in folder.iterdir()] == ["progress.json"]
+    assert [file.name for file in workspace.iterdir()] == ["progress.json"]
 
 
 # What cannot be read or written
@@ -161,14 +126,14 @@ def test_two_checks_at_the_same_time_spoil_nothing(folder):
     ],
     ids=lambda data: repr(data[:40]),
 )
-def test_a_file_that_cannot_be_understood_is_kept_aside(folder, data):
-    folder.mkdir()
-    (folder / "progress.json").write_bytes(data)
+def test_a_file_that_cannot_be_understood_is_kept_aside(workspace, data):
+    workspace.mkdir()
+    (workspace / "progress.json").write_bytes(data)
     verdict = concluded("s05")
     *_, bar, note = str(verdict).splitlines()
     assert bar.endswith("1 of 16 stages")
     assert "progress.json could not be understood: it is kept as progress.json.before" in note
-    assert (folder / "progress.json.before").read_bytes() == data
+    assert (workspace / "progress.json.before").read_bytes() == data
     assert progress.read().of(lesson("s05")).passed
     assert "understood" not in str(concluded("s05"))
 
@@ -177,15 +142,15 @@ def test_a_folder_that_cannot_be_written_spoils_no_check(tmp_path, monkeypatch):
     """Here it is a file."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("WORKBENCH_MINE", str(tmp_path / "file"))
-    (tmp_path / "mine.py").write_text(text("s01"), encoding="utf-8")
+    (tmp_path / "mine.py").write_text(source("s01"), encoding="utf-8")
     verdict = check("s01", tmp_path / "mine.py")
     assert verdict, verdict
     assert "\nprogress cannot be kept: " in str(verdict)
 
 
-def test_hints_and_solutions_say_what_cannot_be_read(folder):
-    folder.mkdir()
-    (folder / "progress.json").mkdir()
+def test_hints_and_solutions_say_what_cannot_be_read(workspace):
+    workspace.mkdir()
+    (workspace / "progress.json").mkdir()
     for command in ("hint", "solution"):
         status, out = told(command, "s05")
         assert status == 1
@@ -280,7 +245,7 @@ def test_a_hint_in_a_notebook_shows_code_and_escapes(written):
     assert "<p>Look for &lt;CR LF&gt;.</p>" in hint("s05")._repr_html_()
 
 
-def test_what_there_is_no_hint_on_is_told(written, folder):
+def test_what_there_is_no_hint_on_is_told(written, workspace):
     def refused():
         status, out = told("hint", "s05")
         assert status == 1
@@ -291,7 +256,7 @@ def test_what_there_is_no_hint_on_is_told(written, folder):
     assert "all of s05_routing held when it was last checked" in refused()
     concluded("s05", "it is a fork's own")
     assert refused() == "nobody has written a hint on this sentence: it is a fork's own"
-    (folder / "progress.json").write_bytes(b"{")
+    (workspace / "progress.json").write_bytes(b"{")
     assert "progress starts anew; needed a check first" in refused()
 
 
@@ -311,7 +276,7 @@ def test_a_failure_shows_the_first_hint_alone():
 
 def test_the_solution_is_refused_before_a_pass_and_given_after():
     own = mine.mine("s05")
-    own.write_text(text("s05") + "\n# my own way\n", encoding="utf-8")
+    own.write_text(source("s05") + "\n# my own way\n", encoding="utf-8")
     needed = "needed all sentences of s05 to hold first: python -m workbench check s05"
     assert told("solution", "s05") == (1, needed)
     concluded("s05", "it answers")
@@ -345,25 +310,17 @@ def fork(tmp_path_factory):
     return starter(["s03"], tmp_path_factory.mktemp("class") / "fork").folder
 
 
-@pytest.fixture
-def ask(fork, folder):
-    """Run a command there."""
+def test_a_class_has_its_solution_from_the_course(fork):
+    def ask(*words):
+        status, out, err = workbench(*words, cwd=fork)
+        return status, out + err
 
-    def run(*words):
-        line = [sys.executable, "-X", "utf8", "-m", "workbench", *map(str, words)]
-        ended = subprocess.run(line, cwd=fork, capture_output=True, encoding="utf-8")
-        return ended.returncode, ended.stdout + ended.stderr
-
-    return run
-
-
-def test_a_class_has_its_solution_from_the_course(fork, ask):
     file = fork / "stages" / lesson("s03").path.name
     status, out = ask("check", "s03")
     assert status == 1
     assert "\n··○  0 of 3 stages, begun: s03\n" in out
     assert "hint 1 of 3: " in ask("hint", "s03")[1]
-    file.write_text(text("s03") + "\n# my own way\n", encoding="utf-8")
+    file.write_text(source("s03") + "\n# my own way\n", encoding="utf-8")
     status, out = ask("check", "s03")
     assert (status, out.splitlines()[-1]) == (0, "··✓  1 of 3 stages"), out
     status, out = ask("solution", "s03")

@@ -5,18 +5,16 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import threading
 
 import psutil
 import pytest
 import watchfiles
+from helpers.commands import WORKBENCH, told
 from helpers.processes import alive
 from suite.clients import signals, until
 from suite.requirements import Witness
-from typer.testing import CliRunner
 
-from workbench.__main__ import app
 from workbench.course.catalogue import lesson, lessons
 from workbench.files import STAGES, write
 from workbench.practice import progress
@@ -29,29 +27,30 @@ patient = pytest.mark.timeout(300)  # each check is a run of pytest
 
 WHOLE = lesson("s01").path.read_bytes()
 WRONG = b"raise NotImplementedError('write me')\n" + WHOLE
-COMMAND = [sys.executable, "-X", "utf8", "-m", "workbench", "watch"]
+
+
+pytestmark = pytest.mark.usefixtures("workspace")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder for the copies, and for what is kept only for a while, of this test alone."""
+def scratch(tmp_path, monkeypatch):
+    """A folder for what is kept only for a while, and no variable that changes how it watches."""
     (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("WORKBENCH_MINE", str(tmp_path / "mine"))
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.setenv(name, str(tmp_path / "scratch"))
     for name in ("WATCHFILES_FORCE_POLLING", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Witness, "patience", 60.0)
-    return tmp_path
+    return tmp_path / "scratch"
 
 
 @pytest.fixture
-def file(folder):
+def file(tmp_path):
     """A file in a stage's place, with a page beside it."""
-    (folder / "own" / "stages").mkdir(parents=True)
-    (folder / "own" / "static").mkdir()
-    (folder / "own" / "static" / "hello.html").write_text("é", encoding="utf-8")
-    file = folder / "own" / "stages" / "s01_bind_and_print.py"
+    (tmp_path / "own" / "stages").mkdir(parents=True)
+    (tmp_path / "own" / "static").mkdir()
+    (tmp_path / "own" / "static" / "hello.html").write_text("é", encoding="utf-8")
+    file = tmp_path / "own" / "stages" / "s01_bind_and_print.py"
     file.write_bytes(b"one")
     return file
 
@@ -222,7 +221,9 @@ def piped():
 
     def start(*words):
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*COMMAND, *words], cwd=STAGES.parent, encoding="utf-8", **pipes)
+        process = subprocess.Popen(
+            [*WORKBENCH, "watch", *words], cwd=STAGES.parent, encoding="utf-8", **pipes
+        )
         started.append(process)
         return Session(process, process.stdout.readline)
 
@@ -253,12 +254,12 @@ def test_through_a_pipe_it_checks_again_at_a_save_and_says_nothing_of_keys(file,
 
 
 @patient
-def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file, piped, folder):
+def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file, piped, tmp_path):
     """The former has a copy of its own, and would have found that all sentences hold."""
     file = file.with_name("my own.py")
-    file.write_bytes(lingering(folder / "began"))
+    file.write_bytes(lingering(tmp_path / "began"))
     session = piped("s01", "--file", str(file))
-    former = session.in_mid_check(folder / "began")
+    former = session.in_mid_check(tmp_path / "began")
     write(file, WRONG)
     told = session.hears("checking s01, ", "hold", "when it is saved.\n")
     assert "NotImplementedError: write me" in told
@@ -270,16 +271,16 @@ def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file
 
 @patient
 @signals
-def test_ctrl_c_in_mid_check_leaves_nothing_behind(file, piped, folder):
-    file.write_bytes(lingering(folder / "began"))
+def test_ctrl_c_in_mid_check_leaves_nothing_behind(file, piped, tmp_path, scratch):
+    file.write_bytes(lingering(tmp_path / "began"))
     session = piped("s01", "--file", str(file))
-    family = session.in_mid_check(folder / "began")
+    family = session.in_mid_check(tmp_path / "began")
     status, out, err = interrupted(session)
     assert (status, err) == (0, "")
     assert "hold" not in out
     until(lambda: not any(map(alive, family)), "the whole family is gone")
-    scratch = [path.name for path in (folder / "scratch").iterdir()]
-    assert not [name for name in scratch if not name.startswith("pytest-of-")]
+    left = [path.name for path in scratch.iterdir()]
+    assert not [name for name in left if not name.startswith("pytest-of-")]
     assert not progress.read().records
 
 
@@ -314,7 +315,7 @@ def typed():
     def start(*words):
         env = os.environ | {"TERM": "xterm"}
         ends = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-        command = [*COMMAND, *words]
+        command = [*WORKBENCH, "watch", *words]
         process = subprocess.Popen(
             command, cwd=STAGES.parent, env=env, start_new_session=True, **ends
         )
@@ -355,10 +356,10 @@ def test_in_a_terminal_red_a_save_green_a_key_and_the_next_stage(file, typed):
 @patient
 @terminal
 @pytest.mark.parametrize("key", [b"q", b"\x03"])
-def test_a_key_in_mid_check_leaves_with_no_word(file, typed, key, folder):
-    file.write_bytes(lingering(folder / "began"))
+def test_a_key_in_mid_check_leaves_with_no_word(file, typed, key, tmp_path):
+    file.write_bytes(lingering(tmp_path / "began"))
     session = typed("s01", "--file", str(file))
-    family = session.in_mid_check(folder / "began")
+    family = session.in_mid_check(tmp_path / "began")
     session.press(key)
     assert session.ends() == 0
     until(lambda: not any(map(alive, family)), "the whole family is gone")
@@ -369,9 +370,10 @@ def test_a_key_in_mid_check_leaves_with_no_word(file, typed, key, folder):
 # Which file, and which stage is next
 
 
-def test_a_file_that_is_not_there_is_told(folder):
-    told = CliRunner().invoke(app, ["watch", "s05", "--file", str(folder / "nothing.py")])
-    assert re.fullmatch(r"there is no file .*nothing\.py to check", str(told.exception))
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    status, out = told("watch", "s05", "--file", tmp_path / "nothing.py")
+    assert status == 1
+    assert re.fullmatch(r"there is no file .*nothing\.py to check", out)
 
 
 def test_the_next_stage_has_the_file_beside_or_the_same(file):
