@@ -50,8 +50,9 @@ def test_every_stage_has_a_notebook_and_every_notebook_a_stage():
     assert found == {known.slug for known in lessons()}
 
 
+@pytest.mark.slow  # nbformat takes seconds to load, and as long to look
 def test_the_notebooks_are_of_the_format():
-    import nbformat  # takes long to load, and only two tests need it
+    import nbformat
 
     for known in lessons():
         nbformat.validate(nbformat.read(path(known), as_version=4))
