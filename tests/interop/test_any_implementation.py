@@ -92,12 +92,15 @@ def test_a_fork_is_judged_by_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize("option", [f"--stages={STAGES}", f"--command={COMMAND}"])
-def test_nothing_but_requirements_of_the_stage_is_run(option):
-    ended = run("-n0", "--collect-only", option, "-k", "s05")
+def test_all_requirements_of_the_stage_and_nothing_else_are_run(option):
+    ended = run("-n0", "--collect-only", option, "-k", "s14")
     names = [line for line in ended.stdout.splitlines() if "::" in line]
     assert len(names) > 40, ended.stdout
     for name in names:
-        assert re.fullmatch(r"tests/suite/test_\w+\.py::test_\w+\[(.+-)?s05_routing\]", name)
+        assert re.fullmatch(
+            r"tests/suite/test_\w+\.py::test_\w+\[(.+-)?s14_forms_and_uploads(-.+)?\]", name
+        )
+    assert "gibibyte" in ended.stdout, "the slow ones are run too"
 
 
 def test_a_fork_is_found_by_its_root_or_the_folder_of_its_stages(tmp_path):
