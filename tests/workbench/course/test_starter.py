@@ -294,6 +294,7 @@ def test_it_says_what_is_not_written(made):
     assert "NotImplementedError: " in verdict.failure
 
 
+@pytest.mark.slow
 def test_it_stands_alone(made):
     folder = made("s03").folder
     status, out, err = workbench("check", "s02", cwd=folder)

@@ -318,6 +318,15 @@ def ended(process):
     return process.returncode, out
 
 
+def test_a_fork_is_graded_for_real(tmp_path):
+    to = tmp_path / "grades"
+    status, out = told("grade", student(tmp_path, "ada"), "--stages", "s01", "--to", to)
+    assert status == 0, out
+    assert "10 of 10 sentences hold" in out
+    assert Grade.read(to / "ada" / "grade.json").points == 5
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_forks_are_graded_for_real_and_one_that_is_killed_is_graded_again(tmp_path, patience):
     folders = student(tmp_path, "ada"), tmp_path / "nobody"
@@ -336,6 +345,7 @@ def test_forks_are_graded_for_real_and_one_that_is_killed_is_graded_again(tmp_pa
     assert status == 0
 
 
+@pytest.mark.slow
 @signals
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
@@ -370,6 +380,7 @@ def cluster():
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_fork_is_graded_elsewhere_if_its_worker_dies_and_one_that_kills_them_all_is_an_error(
     tmp_path, cluster, patience
@@ -396,6 +407,7 @@ def test_a_fork_is_graded_elsewhere_if_its_worker_dies_and_one_that_kills_them_a
     until(lambda: not any(map(alive, seen)), "all gradings are gone")
 
 
+@pytest.mark.slow
 @signals
 @pytest.mark.timeout(300)
 def test_a_class_that_is_stopped_leaves_no_process_at_the_workers(

@@ -34,6 +34,7 @@ from workbench.sandbox.isolation import probe
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the walls are Linux's"),
+    pytest.mark.slow,
     pytest.mark.timeout(120),
 ]
 EVIL = Path(__file__).parent / "evil"

@@ -38,7 +38,9 @@ SAID = {
     "s03": {"test_the_answer_is_the_hello_page", "test_content_length_counts_bytes"},
 }
 SILENT = "import time\ntime.sleep(1e6)\n"
-UNCOUNTED = source("s01").replace("number += 1", "number = 1")  # a mutant
+GIVES_UP = source("s01").replace(  # a mutant, at its second client
+    "number += 1", "number += 1\n        if number == 2:\n            break"
+)
 WALLS = "environment", "copy", "limits", "network", "user", "bubblewrap"
 
 
@@ -87,7 +89,7 @@ def test_no_mark_hears_what_a_user_has_exported(tmp_path, monkeypatch):
 
 
 def test_a_weak_early_stage_has_part_of_its_points_and_costs_the_later_ones_nothing(tmp_path):
-    found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=UNCOUNTED), tmp_path / "to")
+    found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=GIVES_UP), tmp_path / "to")
     weak, strong = found.stages
     assert list(outcomes(weak).values()) == ["holds", "broken"]
     assert 0 < weak.points < weak.of
@@ -197,6 +199,7 @@ def test_the_file_is_valid_at_every_moment_and_grows(tmp_path):
     assert [step.points for step in steps[:-2]] == [None] * (len(steps) - 2)
 
 
+@pytest.mark.slow
 def test_a_grader_that_was_killed_leaves_a_file_and_another_goes_on(tmp_path, passing):
     fork, to = fork_of(tmp_path / "fork", "s01", "s03", s03=SILENT), tmp_path / "to"
     script = (
@@ -244,6 +247,7 @@ def until_graded(file, grader):
         assert grader.poll() is None
 
 
+@pytest.mark.slow
 def test_only_what_is_known_of_the_same_revision_and_suite_is_taken_over(tmp_path):
     fork, to = fork_of(tmp_path / "fork", "s01"), tmp_path / "to"
     old = grade(fork, to, stages=["s01"], revision="one", seed=3)
@@ -267,6 +271,7 @@ def test_a_file_that_is_none_of_ours_is_a_mistake(tmp_path, words):
 # Time
 
 
+@pytest.mark.slow
 def test_a_stage_that_takes_too_long_is_cut_off_and_the_next_has_its_time(tmp_path, monkeypatch):
     fork = fork_of(tmp_path / "fork", "s01", "s03", s03=SILENT)
 
@@ -282,6 +287,7 @@ def test_a_stage_that_takes_too_long_is_cut_off_and_the_next_has_its_time(tmp_pa
     assert next_one.points == next_one.of
 
 
+@pytest.mark.slow
 def test_a_sentence_that_takes_too_long_does_not_hold_and_the_next_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(
         manifest,
@@ -360,7 +366,9 @@ def test_what_the_machine_lacks_ends_a_judge_with_a_status_of_its_own(tmp_path):
         str(tmp_path / "test_it.py"),
     ]
     line += [f"--rootdir={tmp_path}", "-c", os.devnull]
-    assert subprocess.run(line, cwd=ROOT, stdout=subprocess.DEVNULL).returncode == FAULT
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ended = subprocess.run(line, cwd=ROOT, stdout=subprocess.DEVNULL, env=alone)
+    assert ended.returncode == FAULT
 
 
 @linux
@@ -453,11 +461,20 @@ def test_who_insists_on_isolation_is_told_what_is_missing(tmp_path, monkeypatch)
     assert not (tmp_path / "to").exists()
 
 
-@pytest.mark.parametrize("missing", [*WALLS[3:], "network,bubblewrap", "network,user,bubblewrap"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        *(
+            pytest.param(walls, marks=pytest.mark.slow)
+            for walls in (*WALLS[3:], "network,bubblewrap")
+        ),
+        "network,user,bubblewrap",
+    ],
+)
 @linux
 def test_an_honest_fork_has_the_same_marks_behind_fewer_walls(tmp_path, monkeypatch, missing):
     lacking(monkeypatch, *missing.split(","))
-    found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=UNCOUNTED), tmp_path / "to")
+    found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=GIVES_UP), tmp_path / "to")
     on = {layer["name"] for layer in found.layers if layer["on"]}
     assert on.isdisjoint(missing.split(","))
     assert [stage.counts for stage in found.stages] == [(1, 2), (3, 3)], found
@@ -465,7 +482,7 @@ def test_an_honest_fork_has_the_same_marks_behind_fewer_walls(tmp_path, monkeypa
 
 def test_an_honest_fork_has_the_same_marks_behind_no_wall_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(grading, "probe", lambda: Sandbox(probe().layers[:2]))
-    found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=UNCOUNTED), tmp_path / "to")
+    found = graded(fork_of(tmp_path / "fork", "s01", "s03", s01=GIVES_UP), tmp_path / "to")
     assert [stage.counts for stage in found.stages] == [(1, 2), (3, 3)], found
 
 
@@ -510,6 +527,7 @@ time.sleep(1e6)
 """
 
 
+@pytest.mark.slow
 @linux
 def test_who_stops_the_judge_is_ended_with_it(tmp_path, monkeypatch):
     """It may stop all around it where no wall but the supervisors stands."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import httpx
@@ -34,6 +35,12 @@ BYTES = bytes(range(256)) * 4096  # a mebibyte of all there are
 # The proxy
 
 
+def run(coroutine):
+    """Run it in a thread of its own: in this one a browser's loop may stand."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 def proxied(serve, visit):
     """Let visitors through a proxy to a server, and return the calls of which it told."""
 
@@ -48,7 +55,7 @@ def proxied(serve, visit):
                     await asyncio.sleep(0.01)
         return list(told.values())
 
-    return asyncio.run(talk())
+    return run(talk())
 
 
 async def echo(reader, writer):
@@ -302,7 +309,7 @@ def test_a_visitor_who_resets_keeps_his_worker_until_the_log_speaks_of_him():
 def told(news, last=None):
     """The first event that somebody hears who knows all up to another."""
 
-    return asyncio.run(anext(news.since(last, anyio.Event())))
+    return run(anext(news.since(last, anyio.Event())))
 
 
 def test_news_are_told_from_where_a_page_has_left_off():
@@ -464,6 +471,7 @@ def send(page, name):
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_two_stages_side_by_side_show_who_waits_after_a_reload_too(opened, expect):
     with running("s06", "s08") as (_, url):
@@ -488,12 +496,12 @@ def test_two_stages_side_by_side_show_who_waits_after_a_reload_too(opened, expec
 @needs_browser
 def test_twenty_sleepers_are_all_served_in_the_end(page_address, opened, expect):
     page = opened(page_address)
-    page.get_by_label("/sleep takes").fill("0.1")
+    page.get_by_label("/sleep takes").fill("0.02")
     page.get_by_label("Show the last").select_option("120")
     send(page, "4 twenty /sleep")
     for stage in ("s06", "s08"):
         served = (
-            rows(page, stage).filter(has_text="/sleep?seconds=0.1").filter(has_text="200 after")
+            rows(page, stage).filter(has_text="/sleep?seconds=0.02").filter(has_text="200 after")
         )
         expect(served).to_have_count(20)
         expect(pane(page, stage)).to_contain_text("nobody is there; 0 of")
@@ -569,6 +577,7 @@ def test_a_picture_that_is_held_stands_still(page_address, opened, expect):
         expect(row).to_have_count(0)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_stage_that_dies_leaves_its_last_words_and_is_started_again(opened, expect):
     with running("s05") as (process, url):
@@ -589,7 +598,7 @@ def test_a_stage_that_dies_leaves_its_last_words_and_is_started_again(opened, ex
 
 
 @needs_browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_has_nothing_to_complain_of(page_address, opened, expect, scheme):
     page = opened(page_address, color_scheme=scheme)
     send(page, "1 one /")

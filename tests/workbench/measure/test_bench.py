@@ -16,6 +16,7 @@ from workbench.server.launch import DidNotStart, Server, launch
 
 needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="needs wrk, which is not here")
 LOADS = [pytest.param("wrk", marks=needs_wrk), "aiohttp"]
+ONE_IS_SLOW = [LOADS[0], pytest.param("aiohttp", marks=pytest.mark.slow)]
 SHORT = {"rounds": 1, "seconds": 1}
 FIGURES = Benchmark(
     "GET / by hand",
@@ -108,19 +109,20 @@ def test_what_is_counted_is_what_the_server_answered(counter, load):
     assert 0 < one.p50 <= one.p99
 
 
-@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("load", ONE_IS_SLOW)
 def test_close_makes_a_connection_for_each_request(counter, load):
     one, row, counted = measured(counter, load=load, close=True)
     assert 0 <= counted["connections"] - one.requests <= 4 * 4
     assert (row.kept, one.errors) == (False, 0)
 
 
-@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("load", ONE_IS_SLOW)
 def test_answers_that_say_error_are_counted_as_errors(counter, load):
     one, _, _ = measured(counter, load=load, path="/half")
     assert abs(one.errors - one.requests / 2) <= 2 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", LOADS)
 def test_stages_are_measured_in_turn_and_each_round_begins_with_another(load):
     said = []
@@ -140,6 +142,7 @@ def test_stages_are_measured_in_turn_and_each_round_begins_with_another(load):
     assert figures.ratios(figures.rows[0]) == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_stage_that_runs_already_is_left_alone():
     with launch("s10") as mine:
         figures = bench(mine, "s10", load="aiohttp", **SHORT)
@@ -148,6 +151,7 @@ def test_a_stage_that_runs_already_is_left_alone():
         assert mine.log.count("GET /health 200") >= figures.rows[0].rounds[0].requests
 
 
+@pytest.mark.slow
 def test_more_connections_than_workers_end_in_time():
     settings = {"WORKERS": 1, "IDLE_SECONDS": 1}
     figures = bench("s10", load="aiohttp", connections=3, settings=settings, **SHORT)
@@ -187,6 +191,7 @@ def test_a_slip_is_one_line(words, line):
     assert line in err
 
 
+@pytest.mark.slow
 def test_without_wrk_the_bundled_load_is_taken_unless_wrk_is_asked_for(monkeypatch, counter):
     monkeypatch.setenv("PATH", "")
     assert bench(counter.server_address, **SHORT).title.startswith("GET /health by aiohttp: ")
@@ -199,6 +204,7 @@ def test_nothing_to_measure_is_a_mistake():
         bench()
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_draws_it(tmp_path):
     picture = tmp_path / "speed.svg"
     words = ["s10", "s12", "--rounds", "1", "--seconds", "1", "--save", picture]

@@ -38,6 +38,7 @@ def browsed(home, address, stage, path):
         yield frame
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.timeout(600)
 def test_below_a_hub_the_page_and_all_that_it_leads_to_is_below_the_hubs_address(tmp_path):
@@ -55,6 +56,7 @@ def test_below_a_hub_the_page_and_all_that_it_leads_to_is_below_the_hubs_address
             assert frame.url == root
 
 
+@pytest.mark.slow
 @needs_browser
 @pytest.mark.timeout(600)
 def test_where_there_is_no_proxy_the_page_is_on_this_machine(tmp_path):

@@ -107,7 +107,7 @@ def test_a_save_counts_once_however_it_is_done(file, way, monkeypatch):
             news = heard(saves, *way(file))
             assert news.count("ready") == 1, news
             assert "saved" in news
-            assert not any(saves.news() for _ in range(10))
+            assert not any(saves.news() for _ in range(5))
 
 
 def test_a_file_that_is_gone_is_waited_for(file):
@@ -253,6 +253,7 @@ def test_through_a_pipe_it_checks_again_at_a_save_and_says_nothing_of_keys(file,
         assert interrupted(session) == (0, "", "")
 
 
+@pytest.mark.slow
 @patient
 def test_a_save_in_mid_check_starts_it_anew_and_nothing_of_the_former_stays(file, piped, tmp_path):
     """The former has a copy of its own, and would have found that all sentences hold."""
@@ -284,6 +285,7 @@ def test_ctrl_c_in_mid_check_leaves_nothing_behind(file, piped, tmp_path, scratc
     assert not progress.read().records
 
 
+@pytest.mark.slow
 @patient
 def test_that_it_looks_instead_is_said_in_one_line(file, piped, monkeypatch):
     monkeypatch.setenv("WATCHFILES_FORCE_POLLING", "1")
@@ -333,6 +335,7 @@ def typed():
         os.close(end)
 
 
+@pytest.mark.slow
 @patient
 @terminal
 def test_in_a_terminal_red_a_save_green_a_key_and_the_next_stage(file, typed):
