@@ -6,6 +6,7 @@ import io
 import os
 import re
 import runpy
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from workbench.files import STAGES
 
 if TYPE_CHECKING:
     from workbench.client.client import Address
+    from workbench.measure.benchmark import Benchmark
     from workbench.server.launch import Server
 
 EPILOG = r"""
@@ -44,7 +46,7 @@ Examples:
   python -m workbench starter s05 --to ../class
   python -m workbench grade forks/* --stages s01-s09 --jobs 2
   python -m workbench colab s05 --repository URL --to FILE
-  python -m workbench bench s10 s11 s12
+  python -m workbench bench s10 s12 --peers waitress,gunicorn
   python -m workbench scope s06 s08
 """
 UNWRAPPED = "\b\n"  # click keeps the lines below as they are
@@ -428,42 +430,82 @@ def colab(
     typer.echo(f"Open {form.colab(stage, repository, to)} in Colab, and run its first cell.")
 
 
-@command("bench s10 s11 s12 --save speed.svg")
+@command("bench s10 s12 --peers waitress,gunicorn,http.server --connections 4,64 --save speed.svg")
 def bench(
     where: Annotated[
-        list[str],
-        typer.Argument(metavar="WHERE", help="Several, side by side.", show_default=False),
-    ],
-    path: Annotated[str, typer.Option(help="What to ask for.")] = "/health",
+        list[str] | None,
+        typer.Argument(metavar="WHERE", help="Stages or addresses; s12,WORKERS=64 has its own."),
+    ] = None,
+    peers: Annotated[
+        str, typer.Option(metavar="NAMES", help="Other servers with the same page; see below.")
+    ] = "",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Compare with this row, not with the first.")
+    ] = None,
+    path: Annotated[str, typer.Option(help="What to ask for.")] = "/",
     rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
     seconds: Annotated[int, typer.Option(help="How long a round takes.")] = 2,
-    connections: Annotated[int, typer.Option(help="How many ask at once.")] = 4,
+    connections: Annotated[str, typer.Option(help="How many ask at once: 4, or 4,64.")] = "4",
     close: Annotated[
         bool, typer.Option("--close", help="Make a new connection for each request.")
     ] = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="One core for the servers, another for the client.")
+    ] = False,
     load: Annotated[
-        str | None, typer.Option(metavar="wrk|aiohttp", help="Who asks; wrk if installed.")
+        str | None, typer.Option(metavar="wrk|aiohttp", help="The client; wrk if installed.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Draw it into this file, SVG or PNG.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables into this page, a new one or a section.")
+    ] = None,
+    section: Annotated[
+        str, typer.Option(help="The section of that page, as in <!-- bench NAME -->.")
+    ] = "keep-alive",
     given: Settings = None,
 ) -> None:
     """Measure how fast servers are, in turn, round after round.
 
-    Of each figure the table has the median of the rounds, and below it the least and the greatest;
-    the ratios to the first are taken round by round. A stage's log is thrown away. Of a server that
-    runs already, processor time and memory are not known.
-    """
-    from workbench.measure import bench as measuring
+    Each figure is the median of the rounds, with the least and the greatest below it. The ratios to
+    the first server, or to the --baseline, are taken round by round: requests per second (more is
+    better) and CPU time per request (less is better). Access logs are off. Of a server that runs
+    already, CPU time and memory are not known.
 
-    servers = [address(name) or name for name in where]
+    Peers: http.server, waitress, gunicorn, uvicorn, uvicorn-fast, hypercorn, granian, nginx, and
+    two small programs in Rust, rust and rust-pool. Some need pip install -e ".[bench]".
+    """
+    from workbench.measure import performance
+    from workbench.measure.bench import Benchmarks
+
     asked: dict[str, Any] = {"path": path, "rounds": rounds, "seconds": seconds, "load": load}
-    asked |= {"connections": connections, "close": close, "settings": settings(given)}
-    with Console(stderr=True).status("starting") as status:
-        figures = measuring.bench(*servers, **asked, heard=status.update)
-    show_in_terminal(figures)
+    asked |= {"close": close, "pin": pin, "settings": settings(given), "baseline": baseline}
+    asked["peers"] = [name for name in peers.split(",") if name]
+    if markdown:
+        performance.around(markdown, section)  # a page that cannot be used is told at once
+    machine = performance.machine()  # before the run makes it busy
+    figures = Benchmarks(tuple(_benchmarks(where or [], connections, asked)))
+    typer.echo(f"Machine: {machine}")
     if save:
         figures.save(save)
         typer.echo(f"drawn in {save}")
+    if markdown:
+        line = shlex.join(["python", "-m", "workbench", *sys.argv[1:]])
+        performance.put(markdown, section, performance.section(figures.parts, line, machine))
+        typer.echo(f"written to {markdown}")
+
+
+def _benchmarks(where: list[str], connections: str, asked: dict[str, Any]) -> Iterator[Benchmark]:
+    """Measure with each number of connections, and show each table. Raises Mistake."""
+    from workbench.measure import bench as measuring
+
+    if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", connections):
+        raise Mistake(f"needed numbers of connections like 4 or 4,64, got {connections!r}")
+    servers = [address(name) or name for name in where]
+    for count in map(int, connections.split(",")):
+        with Console(stderr=True).status("starting") as status:
+            figures = measuring.bench(*servers, **asked, connections=count, heard=status.update)
+        show_in_terminal(figures)
+        yield figures
 
 
 @command("scope s06 s08")

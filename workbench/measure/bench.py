@@ -1,42 +1,44 @@
-"""How fast servers are, side by side: requests per second, waiting, processor time and memory.
+"""How fast servers are, side by side: throughput, CPU time per request, latency and memory.
 
-`bench("s10", "s11", "s12")` loads each in turn, round after round, so that whatever else the
-machine does meets all of them. What holds on a busy machine is the ratio, not the figure.
+`bench("s10", "s12", peers=["waitress"])` loads each in turn, round after round, so that whatever
+else the machine does meets all of them. What holds on a busy machine is the ratio, not the figure.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from workbench.client.client import Address, NoAnswer, Visitor, request
 from workbench.course.catalogue import lesson
 from workbench.errors import Mistake
-from workbench.measure.picture import Picture, lanes, look
+from workbench.measure import peers as peer_programs
+from workbench.measure.benchmark import Benchmark, Benchmarks, Round, Row
+from workbench.measure.peers import PEERS
 from workbench.server.launch import Server
 from workbench.server.stats import family, memory
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+__all__ = ["LOADS", "Benchmark", "Benchmarks", "Round", "Row", "bench"]
 
 LOADS = ("wrk", "aiohttp")
 BUNDLED = Path(__file__).with_name("load.py")
 WARM_UP = 1  # seconds
-PATIENCE = 5.0  # seconds for the two answers before the first round
+PATIENCE = 5.0  # seconds for the two responses before the first round
+START_SECONDS = 60.0  # for a peer, which may have to be compiled
 OVERTIME = 20.0  # seconds that a load may take beyond its time
+QUIET_SETTINGS = {"LOG_LEVEL": "WARNING"}
+LOGS = "access logs are off: stages run with LOG_LEVEL=WARNING, peers without an access log"
 REPORT = """
 function done(summary, latency)
    local errors = 0
@@ -61,142 +63,15 @@ Target = str | Server | Address
 
 
 @dataclass(frozen=True)
-class Round:
-    """What one server did in one round: `p50` and `p99` in milliseconds, for whole answers.
-
-    `cpu` is the seconds that its processes computed, `memory` their resident size at the end, in
-    MiB; both are None for a server that was not started here.
-    """
-
-    requests: int
-    seconds: float
-    p50: float
-    p99: float
-    errors: int
-    cpu: float | None = None
-    memory: float | None = None
-
-    @property
-    def rate(self) -> float:
-        """Requests per second."""
-        return self.requests / self.seconds
-
-    @property
-    def cpu_per_thousand(self) -> float | None:
-        """Milliseconds of processor time for a thousand requests."""
-        return None if self.cpu is None else self.cpu * 1000 / self.requests * 1000
-
-
-@dataclass(frozen=True)
-class Row:
-    """One server's rounds; `kept` says whether it answered more than once on a connection."""
-
-    title: str
-    kept: bool
-    rounds: tuple[Round, ...]
-
-    @property
-    def name(self) -> str:
-        """The title up to its first space: `s10`, or an address."""
-        return self.title.partition(" ")[0]
-
-    @property
-    def rates(self) -> list[float]:
-        """Requests per second, round by round."""
-        return [one.rate for one in self.rounds]
-
-
-@dataclass(frozen=True)
-class Benchmark(Picture):
-    """What several servers did, as a table and as a picture."""
-
-    title: str
-    rows: tuple[Row, ...]
-
-    def ratios(self, row: Row) -> list[float]:
-        """Compare a row with the first, round by round: what slows both down cancels out."""
-        return [rate / first for rate, first in zip(row.rates, self.rows[0].rates, strict=True)]
-
-    @property
-    def figure(self) -> Figure:
-        """A bar for each server, and on it a dot for each round."""
-        from matplotlib.figure import Figure
-
-        with look():
-            figure = Figure(figsize=(11, 1.9 + 0.85 * len(self.rows)), layout="constrained")
-            axes = figure.subplots()
-            for place, row in enumerate(self.rows):
-                self._draw(axes, place, row)
-            fastest = max(rate for row in self.rows for rate in row.rates)
-            axes.axvline(median(self.rows[0].rates), color="black", linestyle="--", linewidth=1.2)
-            axes.set(xlim=(0, fastest * 1.5), ylim=(len(self.rows) - 0.4, -0.6))
-            axes.set_xlabel("requests per second: each round a dot, their median the bar")
-            axes.set_yticks(range(len(self.rows)), [row.title for row in self.rows])
-            axes.xaxis.set_major_formatter("{x:,g}")
-            lanes(axes)
-            figure.suptitle(self.title, x=0.01, ha="left", fontweight="bold")
-        return figure
-
-    def _draw(self, axes: Axes, place: int, row: Row) -> None:
-        """Draw one server: the first round is the highest dot."""
-        rates, count = row.rates, len(row.rates)
-        heights = [place + 0.4 * ((index + 0.5) / count - 0.5) for index in range(count)]
-        axes.barh(place, median(rates), height=0.66, color="#9cc3e6", edgecolor="black")
-        axes.plot(rates, heights, "o", color="black", markersize=7, markeredgecolor="white")
-        words = f"{median(rates):,.0f}"
-        words += f", {median(self.ratios(row)):.2f} of {self.rows[0].name}" if place else ""
-        words += "" if row.kept else "\na new connection each"
-        style: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline"}
-        style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-        axes.annotate(words, (max(rates), place), (12, 0), **style)
-
-    def __str__(self) -> str:
-        """Show the table in a terminal: medians, and below each its least and its greatest."""
-        widest = max(len(row.name) for row in self.rows)
-        headings = (
-            "requests/s",
-            "to the first",
-            "p50 ms",
-            "p99 ms",
-            "CPU ms/1,000",
-            "MiB",
-            "errors",
-        )
-        cells = [("", *headings), *(line for row in self.rows for line in self._lines(row))]
-        lines = [
-            (name.ljust(widest) + "".join(cell.rjust(14) for cell in rest)).rstrip()
-            for name, *rest in cells
-        ]
-        notes = [
-            f"{row.name}: a new connection for each request" for row in self.rows if not row.kept
-        ]
-        return "\n".join([self.title, *lines, *notes])
-
-    def _lines(self, row: Row) -> Iterator[tuple[str, ...]]:
-        """Write a row as two lines of cells; what was not measured stays blank."""
-        columns: list[Sequence[float | None]] = [row.rates, self.ratios(row)]
-        columns.append([one.p50 for one in row.rounds])
-        columns.append([one.p99 for one in row.rounds])
-        columns.append([one.cpu_per_thousand for one in row.rounds])
-        columns.append([one.memory for one in row.rounds])
-        measured = [[value for value in column if value is not None] for column in columns]
-        yield (
-            row.name,
-            *(_short(median(values)) if values else "" for values in measured),
-            str(sum(one.errors for one in row.rounds)),
-        )
-        yield "", *(f"{_short(min(v))}-{_short(max(v))}" if v else "" for v in measured)
-
-
-@dataclass(frozen=True)
 class _Load:
-    """What is asked, and by which program."""
+    """What is asked, by which program and on which core."""
 
     kind: str
     script: Path
     path: str
     connections: int
     close: bool
+    core: int | None
 
     def line(self, server: Server | Address, seconds: int) -> list[str]:
         """Write the command that asks a server, and prints a Round in JSON as its last line."""
@@ -210,51 +85,66 @@ class _Load:
 
 def bench(
     *servers: Target,
-    path: str = "/health",
+    peers: Sequence[str] = (),
+    baseline: str | None = None,
+    path: str = "/",
     rounds: int = 5,
     seconds: int = 2,
     connections: int = 4,
     close: bool = False,
+    pin: bool = False,
     load: str | None = None,
     settings: Mapping[str, object] | None = None,
     heard: Callable[[str], object] | None = None,
 ) -> Benchmark:
     """Load servers in turn, in so many rounds of so many seconds each; the order moves on by one.
 
-    A server is the name of a stage, which is started with `settings` and its log thrown away, a
-    launched Server, or the address of one that runs. `connections` ask for `path` at once, each
-    again as soon as it is answered, and with `close` on a new connection. More of them than a
-    stage has WORKERS wait for each other. `load` is "wrk" where that is installed, else "aiohttp";
-    wrk puts waiting in for the requests that a late answer kept it from sending, so that its p99
-    is the greater. `heard` is told what is going on.
+    A server is a stage, which is started with `settings` (and its own: "s12,WORKERS=64") and its
+    log thrown away, a launched Server, or the address of one that runs. `peers` are other servers
+    by name (PEERS); one that is not installed is left out, with a note. All are compared with
+    `baseline`, the name of a row, the first unless told.
 
-    Raises Mistake if an argument cannot be used, or if a server does not answer or does not last.
+    `connections` ask for `path` at once, each again as soon as it has its response, and with
+    `close` on a new connection. More of them than a stage has WORKERS wait for each other. With
+    `pin` the servers that are started here share one core and the client has another, where the
+    system can. `load` is "wrk" where that is installed, else "aiohttp"; wrk counts in the waiting
+    of requests that a late response kept it from sending, so that its p99 is the greater.
+    `heard` is told what is going on.
+
+    Raises Mistake if an argument cannot be used, or if a server does not respond or does not last.
     """
     load = load or ("wrk" if shutil.which("wrk") else "aiohttp")
-    _check(servers, path, load, min(rounds, seconds, connections))
-    tell = heard or (lambda said: None)
-    with ExitStack() as stack, TemporaryDirectory() as folder:
-        script = Path(folder, "report.lua")
-        script.write_text(REPORT, encoding="utf-8")
-        burden = _Load(load, script, path, connections, close)
-        running = [_running(server, settings or {}, stack) for server in servers]
-        kept = [_keeps(server, path) and not close for server in running]
-        done: list[list[Round]] = [[] for _ in running]
-        for number in range(rounds + 1):
-            for place in [(number + index) % len(running) for index in range(len(running))]:
-                server, takes = running[place], seconds if number else WARM_UP
-                tell(f"{f'round {number}' if number else 'warming up'}: {_title(server)}")
-                measured = _measure(server, burden.line(server, takes), takes)
-                done[place] += [measured] if number else []
-    title = f"GET {path} by {load}: connections {connections}, rounds {rounds} of {seconds} s"
-    rows = zip(map(_title, running), kept, map(tuple, done), strict=True)
-    return Benchmark(title, tuple(Row(*row) for row in rows))
+    _check(servers, peers, path, load, min(rounds, seconds, connections))
+    cores = _cores() if pin else None
+    server_core, client_core = cores or (None, None)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        (folder / "report.lua").write_text(REPORT, encoding="utf-8")
+        burden = _Load(load, folder / "report.lua", path, connections, close, client_core)
+        with _pinned(server_core):
+            running = [_running(server, settings or {}, stack) for server in servers]
+            running += [stack.enter_context(_peer(name, folder)) for name in _present(peers)]
+        place = _place(baseline, running)
+        probes = [_probe(server, path) for server in running]
+        done = _rounds(running, burden, rounds, seconds, heard or (lambda said: None))
+    kept = [probe.kept and not close for probe in probes]
+    rows = tuple(Row(*row) for row in zip(map(_title, running), kept, done, strict=True))
+    notes = [LOGS, *_pinning(cores, pin), *_pages(running, probes), *_left_out(peers)]
+    title = f"GET {path} by {load}: {connections} connections, {rounds} rounds of {seconds} s"
+    return Benchmark(title, rows, tuple(notes), place)
 
 
-def _check(servers: Sequence[Target], path: str, load: str, least: int) -> None:
+def _check(
+    servers: Sequence[Target], peers: Sequence[str], path: str, load: str, least: int
+) -> None:
     """Raise Mistake for what cannot be measured."""
-    if not servers:
+    if not servers and not peers:
         raise Mistake("needed the name of a stage or the address of a server")
+    for name in peers:
+        if name not in PEERS:
+            raise Mistake(f"no peer is called {name!r}; there are {', '.join(PEERS)}")
+    if not servers and not _present(peers):
+        raise Mistake("; ".join(_left_out(peers)))
     if not re.fullmatch("/[!-~]*", path):
         raise Mistake(f"needed a path like /health, got {path!r}")
     if load not in LOADS:
@@ -265,14 +155,77 @@ def _check(servers: Sequence[Target], path: str, load: str, least: int) -> None:
         raise Mistake(f"needed at least 1 round, 1 second and 1 connection, got {least}")
 
 
+def _present(peers: Sequence[str]) -> list[str]:
+    """List the peers that are installed."""
+    return [name for name in peers if not PEERS[name].missing]
+
+
+def _left_out(peers: Sequence[str]) -> list[str]:
+    """Say which peers are missing, and what to do."""
+    return [f"{name} left out: {gone}" for name in peers if (gone := PEERS[name].missing)]
+
+
+def _place(baseline: str | None, running: Sequence[Server | Address]) -> int:
+    """Find the row that all are compared with. Raises Mistake."""
+    names = [_title(server).partition(" ")[0] for server in running]
+    if baseline is not None and baseline not in names:
+        raise Mistake(f"needed a baseline of {', '.join(names)}, got {baseline!r}")
+    return 0 if baseline is None else names.index(baseline)
+
+
+def _cores() -> tuple[int, int] | None:
+    """Choose a core for the servers and one for the client; None where the system cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[-1]) if len(cores) > 1 else None
+
+
+def _pinning(cores: tuple[int, int] | None, asked: bool) -> Iterator[str]:
+    """Say who computes on which core."""
+    if cores:
+        yield "servers are pinned to core {}, the client to core {}".format(*cores)
+    elif asked:
+        yield "not pinned: that needs os.sched_setaffinity (Linux) and two cores"
+
+
+@contextmanager
+def _pinned(core: int | None) -> Iterator[None]:
+    """Have the programs started by this thread meanwhile run on one core, as they inherit it."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def _running(server: Target, settings: Mapping[str, object], stack: ExitStack) -> Server | Address:
     """Start a stage until the stack ends, its log thrown away: to collect it takes time too."""
     if not isinstance(server, str):
         return server
-    known, texts = lesson(server), {name: str(value) for name, value in settings.items()}
+    name, *own = server.split(",")
+    for pair in own:
+        if not re.fullmatch(r"[A-Za-z_]\w*=.*", pair):
+            raise Mistake(f"needed settings like s12,WORKERS=64, got {server!r}")
+    known = lesson(name)
     argv = [sys.executable, "-c", QUIET, str(known.path)]
-    title = f"{known.short} {known.title}"
+    title = f"{','.join([known.short, *own])} {known.title}"
+    texts = QUIET_SETTINGS | {name: str(value) for name, value in settings.items()}
+    texts |= dict(pair.split("=", 1) for pair in own)
     return stack.enter_context(Server.start(argv, title=title, settings=texts))
+
+
+def _peer(name: str, folder: Path) -> Server:
+    """Start a peer, in a new folder of its own."""
+    peer, own = PEERS[name], folder / name
+    own.mkdir(exist_ok=True)
+    argv = [sys.executable, "-P", peer_programs.__file__, name, str(own)]
+    title = f"{name} {peer.version}, {peer.setup}"
+    return Server.start(argv, title=title, settings={}, timeout=START_SECONDS)
 
 
 def _address(server: Server | Address) -> Address:
@@ -283,32 +236,80 @@ def _title(server: Server | Address) -> str:
     return server.title if isinstance(server, Server) else "{}:{}".format(*server)
 
 
-def _keeps(server: Server | Address, path: str) -> bool:
-    """Tell whether a server answers twice on one connection. Raises Mistake for a bad answer."""
+@dataclass(frozen=True)
+class _Probe:
+    """What a server sends for the path, and whether it responds again on that connection."""
+
+    body: bytes
+    kept: bool
+
+
+def _probe(server: Server | Address, path: str) -> _Probe:
+    """Ask twice on one connection. Raises Mistake for a bad response."""
     address = _address(server)
     asking = request(path, address, close=False)
-    with Visitor(address, PATIENCE) as visitor:
-        visitor.send(asking)
+    with Visitor(address, PATIENCE) as client:
+        client.send(asking)
         try:
-            status = visitor.read(1).answer.status
+            first = client.read(1).answer
         except NoAnswer as error:
-            raise NoAnswer(f"{_title(server)}: {error}") from None
-        if not 200 <= status < 400:
-            raise Mistake(f"needed an answer below 400 to GET {path}, got {status}")
-        visitor.send(asking)
-        return visitor.read(1).answers != []
+            raise _last_words(server) or NoAnswer(f"{_title(server)}: {error}") from None
+        if first.status != 200:
+            raise Mistake(f"{_title(server)}: needed 200 for GET {path}, got {first.status}")
+        client.send(asking)
+        return _Probe(first.body, client.read(1).answers != [])
 
 
-def _measure(server: Server | Address, command: list[str], seconds: int) -> Round:
-    """Run the load once. Raises Mistake if it fails, or if there is nothing that answers."""
-    before, _ = _spent(server)
+def _last_words(server: Server | Address) -> Mistake | None:
+    """Say why a server has ended, if it has."""
+    if not isinstance(server, Server):
+        return None
+    with suppress(subprocess.TimeoutExpired):
+        status = server.wait(0.5)
+        words = server.log.rstrip().rpartition("\n")[2]
+        return Mistake(f"{server.title} has ended with status {status}: {words}")
+    return None
+
+
+def _pages(running: Sequence[Server | Address], probes: Sequence[_Probe]) -> Iterator[str]:
+    """Say which servers send something else than the first."""
+    first = probes[0].body
+    for server, probe in zip(running, probes, strict=True):
+        if probe.body != first:
+            sizes = f"{len(probe.body):,} bytes, not the {len(first):,} of {_title(running[0])}"
+            yield f"{_title(server)} sends another body: {sizes}"
+
+
+def _rounds(
+    running: Sequence[Server | Address],
+    load: _Load,
+    rounds: int,
+    seconds: int,
+    tell: Callable[[str], object],
+) -> list[tuple[Round, ...]]:
+    """Measure all in turn, after a round that does not count; each round begins with the next."""
+    done: list[list[Round]] = [[] for _ in running]
+    for number in range(rounds + 1):
+        for place in [(number + index) % len(running) for index in range(len(running))]:
+            server, takes = running[place], seconds if number else WARM_UP
+            tell(f"{f'round {number}' if number else 'warming up'}: {_title(server)}")
+            measured = _measure(server, load, takes)
+            done[place] += [measured] if number else []
+    return [tuple(rounds) for rounds in done]
+
+
+def _measure(server: Server | Address, load: _Load, seconds: int) -> Round:
+    """Run the load once. Raises Mistake if it fails, or if there is nothing that responds."""
+    command = load.line(server, seconds)
+    (before, _), client = _spent(server), _client_seconds()
     try:
-        ended = subprocess.run(  # noqa: S603 - our own command
-            command, capture_output=True, text=True, timeout=seconds + OVERTIME
-        )
+        with _pinned(load.core):
+            ended = subprocess.run(  # noqa: S603 - our own command
+                command, capture_output=True, text=True, timeout=seconds + OVERTIME
+            )
     except subprocess.TimeoutExpired:
         raise Mistake(f"{command[0]} did not end within {seconds + OVERTIME:g} s") from None
-    after, held = _spent(server)
+    (after, held), client = _spent(server), _client_seconds() - client
     if ended.returncode:
         words = (ended.stderr.strip() or ended.stdout.strip()).rpartition("\n")[2]
         raise Mistake(f"the load of {_title(server)} failed: {words}")
@@ -316,7 +317,13 @@ def _measure(server: Server | Address, command: list[str], seconds: int) -> Roun
     if not figures["requests"]:
         raise Mistake(f"{_title(server)} answered nothing in {seconds} s")
     cpu = None if before is None or after is None else after - before
-    return Round(**figures, cpu=cpu, memory=held)
+    return Round(**figures, cpu=cpu, memory=held, client=client / figures["seconds"])
+
+
+def _client_seconds() -> float:
+    """Return the CPU seconds of all children that have ended: of these, each load is the last."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _spent(server: Server | Address) -> tuple[float | None, float | None]:
@@ -328,8 +335,3 @@ def _spent(server: Server | Address) -> tuple[float | None, float | None]:
             times = [process.cpu_times() for process in family(server)]
             return sum(one.user + one.system for one in times), memory(server) / 2**20
     raise Mistake(f"needed a server that lasts, got {server!r}")
-
-
-def _short(value: float) -> str:
-    """Write a figure in about three digits."""
-    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"

@@ -1,9 +1,9 @@
-"""Asks a server for one page over and over, and prints in a line of JSON how it was answered.
+"""Asks a server for one page over and over, and prints a line of JSON with counts and latencies.
 
 The load of `bench` where there is no wrk, in a program of its own so that nothing else slows it
 down: `python workbench/measure/load.py URL SECONDS CONNECTIONS ['Name: value' …]`, the last being
-headers. It counts as wrk does: whole answers within the time, those of 400 and above among the
-errors too.
+headers. As with wrk, `requests` are complete responses within the time. `errors` are those among
+them with a status other than 200, and requests that got no response.
 """
 
 import asyncio
@@ -15,47 +15,57 @@ import time
 import aiohttp
 from yarl import URL
 
-LONGEST = 10.0  # seconds for one answer
+LONGEST = 10.0  # seconds for one response
 UNSAID = ("Accept", "Accept-Encoding", "User-Agent")  # headers that wrk does not send either
 
 
-async def load(
-    url: str, seconds: float, connections: int, headers: dict[str, str]
-) -> dict[str, float]:
-    """Ask for so many seconds, on so many connections at once; return the figures, times in ms."""
-    took: list[float] = []
-    errors = 0
+class Load:
+    """Clients that ask for a page until their time is over; it counts, and keeps times in ms."""
 
-    async def visitor() -> None:
-        nonlocal errors
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url, self.session = URL(url, encoded=True), session
+        self.took: list[float] = []
+        self.errors = 0
+
+    async def client(self) -> None:
+        """Ask again and again, each time as soon as the response is there."""
         while True:
             began = time.perf_counter()
             try:
-                async with session.get(page, allow_redirects=False) as answer:
-                    await answer.read()
+                async with self.session.get(self.url, allow_redirects=False) as response:
+                    await response.read()
             except (aiohttp.ClientError, TimeoutError):
-                errors += 1
+                self.errors += 1
                 await asyncio.sleep(0)  # or a server that is gone would keep us from the clock
             else:
-                took.append((time.perf_counter() - began) * 1000)
-                errors += answer.status >= 400
+                self.took.append((time.perf_counter() - began) * 1000)
+                self.errors += response.status != 200
 
-    page, limit = URL(url, encoded=True), aiohttp.ClientTimeout(total=LONGEST)
-    doors = aiohttp.TCPConnector(limit=connections)
+    def figures(self, seconds: float) -> dict[str, float]:
+        """Return what was counted, and two percentiles."""
+        took = sorted(self.took)
+        p50, p99 = (took[int(len(took) * share)] if took else 0.0 for share in (0.5, 0.99))
+        counts = {"requests": len(took), "errors": self.errors}
+        return {**counts, "seconds": seconds, "p50": p50, "p99": p99}
+
+
+async def run(
+    url: str, seconds: float, connections: int, headers: dict[str, str]
+) -> dict[str, float]:
+    """Ask for so many seconds, on so many connections at once."""
+    connector = aiohttp.TCPConnector(limit=connections)
+    limit = aiohttp.ClientTimeout(total=LONGEST)
     async with aiohttp.ClientSession(
-        connector=doors, timeout=limit, headers=headers, skip_auto_headers=UNSAID
+        connector=connector, timeout=limit, headers=headers, skip_auto_headers=UNSAID
     ) as session:
-        began = time.perf_counter()
+        load, began = Load(url, session), time.perf_counter()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.gather(*(visitor() for _ in range(connections)))
-        elapsed = time.perf_counter() - began
-    took.sort()
-    p50, p99 = (took[int(len(took) * share)] if took else 0.0 for share in (0.5, 0.99))
-    return {"requests": len(took), "seconds": elapsed, "p50": p50, "p99": p99, "errors": errors}
+                await asyncio.gather(*(load.client() for _ in range(connections)))
+        return load.figures(time.perf_counter() - began)
 
 
 if __name__ == "__main__":
     url, seconds, connections, *headers = sys.argv[1:]
     said = dict(header.split(": ", 1) for header in headers)
-    print(json.dumps(asyncio.run(load(url, float(seconds), int(connections), said))))
+    print(json.dumps(asyncio.run(run(url, float(seconds), int(connections), said))))
