@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.commands import WORKBENCH, told
+from helpers.forks import fork_of
 from helpers.processes import alive
 from helpers.stages import source
 from suite.clients import signals, until
@@ -35,10 +36,7 @@ SLOW = f"import time\ntime.sleep(1)\n{SOURCE}".replace("from __future__ import a
 
 def student(folder, name, source=SOURCE):
     """Make a fork that has the first stage."""
-    stages = folder / name / "stages"
-    stages.mkdir(parents=True)
-    (stages / lesson("s01").path.name).write_text(source, encoding="utf-8")
-    return folder / name
+    return fork_of(folder / name, "s01", s01=source)
 
 
 # Without a runner: what a process would do is done at once

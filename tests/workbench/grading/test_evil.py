@@ -18,6 +18,7 @@ from threading import Thread
 
 import pytest
 from helpers.forks import few, fork_of, left, put, valid
+from helpers.servers import unused
 from helpers.stages import source
 from suite.clients import until
 
@@ -238,8 +239,6 @@ def world(tmp_path, neighbour):
     """All that a fork might want to know, or to harm."""
     others = fork_of(tmp_path / "others" / "fork", STAGE)
     put(tmp_path / "secret", "the teacher's password")
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        free = str(door.getsockname()[1])
     return neighbour | {
         "root": str(ROOT),
         "home": str(Path.home()),
@@ -248,7 +247,7 @@ def world(tmp_path, neighbour):
         "other": str(others / "stages" / f"{STAGE}.py"),
         "result": str(tmp_path / "to" / RESULT),
         "listen": LISTEN,
-        "free": free,
+        "free": str(unused()[1]),
     }
 
 

@@ -5,8 +5,10 @@ import csv
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from xml.etree import ElementTree
+
+from helpers.pages import Tags
+from helpers.pictures import words
 
 from workbench.grading.gradebook import overview
 from workbench.grading.manifest import manifest
@@ -46,21 +48,6 @@ def drawn(tmp_path, *grades):
     found = overview([(f"fork-{n}", grade) for n, grade in enumerate(grades)], tmp_path)
     rows = csv.DictReader(io.StringIO((tmp_path / "grades.csv").read_text(encoding="utf-8-sig")))
     return found, list(rows), (tmp_path / "index.html").read_text(encoding="utf-8")
-
-
-class Tags(HTMLParser):
-    """The tags of a page that is well-formed, and its words."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.words = [], ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.words += data
 
 
 def test_the_table_has_each_forks_points_by_stage_and_no_mark_is_empty(tmp_path):
@@ -110,8 +97,8 @@ def test_what_most_forks_fail_comes_first_and_is_counted_of_those_with_a_mark(tm
     )
     counts = [(one.sentence, one.broken, one.unsaid) for one in found.failures]
     assert counts == [(second, 2, 1), (first, 1, 0), (third, 0, 2)]
-    words = Tags(page).words
-    assert words.index(second) < words.index(first) < words.index(third)
+    said = Tags(page).words
+    assert said.index(second) < said.index(first) < said.index(third)
 
 
 def test_the_picture_is_an_svg_in_the_page_and_a_class_without_failures_has_none(tmp_path):
@@ -120,9 +107,7 @@ def test_the_picture_is_an_svg_in_the_page_and_a_class_without_failures_has_none
     picture = base64.b64decode(source.removeprefix("data:image/svg+xml;base64,"))
     assert ElementTree.fromstring(picture).tag.endswith("svg")
     (axes,) = found.figure.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == [
-        f"s01  {manifest()[0].checks[0].sentence}"
-    ]
+    assert words(axes.get_yticklabels()) == [f"s01  {manifest()[0].checks[0].sentence}"]
     _, _, page = drawn(tmp_path, fork("Ada", stage(1)))
     assert "img" not in {tag for tag, _ in Tags(page).tags}
     assert "Every sentence that was said holds." in page

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from helpers.chromium import WITHIN, complaints, needs_browser
 from helpers.commands import WORKBENCH
+from helpers.servers import unused
 from helpers.stages import source
 from suite.clients import until
 
@@ -148,8 +149,7 @@ def test_a_reset_by_the_visitor_reaches_the_stage():
 
 def test_where_nobody_listens_the_visitor_is_turned_away():
     async def visit(proxy):
-        with socket.create_server(("127.0.0.1", 0)) as closed:
-            proxy.server = closed.getsockname()
+        proxy.server = unused()
         with contextlib.suppress(ConnectionError):
             assert await say_through(proxy, GET) == b""
 

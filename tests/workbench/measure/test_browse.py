@@ -3,12 +3,12 @@
 import re
 import sys
 from contextlib import contextmanager
-from html.parser import HTMLParser
 from types import ModuleType
 
 import pytest
 from helpers.chromium import needs_browser
 from helpers.lab import lab, run_all, tab, window
+from helpers.pages import Tags
 
 from workbench.files import STATIC
 from workbench.measure.browse import browse
@@ -94,13 +94,9 @@ def test_a_terminal_is_told_where_the_page_is():
 
 @pytest.mark.parametrize("file", sorted(PAGES.glob("*.html")), ids="{0.name}".format)
 def test_no_page_has_a_link_to_the_root_of_its_server(file):
-    found = []
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))
-    parser.feed(file.read_text(encoding="utf-8"))
     leads = [
         link
-        for tag, attrs in found
+        for tag, attrs in Tags(file.read_text(encoding="utf-8")).tags
         if tag != "base"  # of a page for any path, whose script puts it right
         for name, link in attrs.items()
         if name in ("href", "src", "action")

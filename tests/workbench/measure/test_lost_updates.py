@@ -1,6 +1,7 @@
 """Tries to change something: what was built on what, whose work is kept, and the picture."""
 
 import pytest
+from helpers.pictures import words
 
 from workbench.client.responses import Answer
 from workbench.errors import Mistake
@@ -60,8 +61,8 @@ def test_the_picture_has_a_bar_for_each_try_from_the_version_known_to_the_one_ma
     careless, careful = BOTH.figure.axes
     assert [(bar.get_x(), bar.get_width()) for bar in careless.patches] == [(1, 1), (1, 3), (1, 2)]
     assert len(careful.patches) == len(CAREFUL)
-    assert [text.get_text() for text in careless.texts] == ["lost", "kept", "lost"]
-    assert [label.get_text() for label in careful.get_yticklabels()] == ["Ada", "Bob", "Carol"]
+    assert words(careless.texts) == ["lost", "kept", "lost"]
+    assert words(careful.get_yticklabels()) == ["Ada", "Bob", "Carol"]
     assert "<svg" in BOTH._repr_svg_()
 
 
@@ -72,7 +73,7 @@ def test_what_became_of_a_try_is_seen_in_black_and_white():
 
 
 @pytest.mark.parametrize(
-    ("races", "words"),
+    ("races", "line"),
     [
         ({}, "needed a race"),
         ({"none": []}, "needed a try to change something in 'none'"),
@@ -80,6 +81,6 @@ def test_what_became_of_a_try_is_seen_in_black_and_white():
     ],
     ids=["no race", "no try", "nothing seen"],
 )
-def test_what_cannot_be_drawn_is_one_line(races, words):
-    with pytest.raises(Mistake, match=words):
+def test_what_cannot_be_drawn_is_one_line(races, line):
+    with pytest.raises(Mistake, match=line):
         versions(races)

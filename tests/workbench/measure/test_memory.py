@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from helpers.pictures import words
 
 from workbench.errors import Mistake
 from workbench.measure.memory import STYLES, Memories, Memory, memories
@@ -73,8 +74,10 @@ def test_the_picture_has_a_line_for_each_on_one_scale_from_nothing():
     drawn = [tuple(zip(*line.get_data(), strict=True)) for line in axes.get_lines()]
     assert drawn == [held.samples for held in HELD.parts]
     assert axes.get_ylim()[0] == 0
-    words = [text.get_text() for text in figure.legends[0].texts]
-    assert words == ["keeps all: 80 MiB at most", "refuses: 16 MiB at most"]
+    assert words(figure.legends[0].texts) == [
+        "keeps all: 80 MiB at most",
+        "refuses: 16 MiB at most",
+    ]
     assert "<svg" in HELD._repr_svg_()
 
 

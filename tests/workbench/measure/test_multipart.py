@@ -1,6 +1,7 @@
 """A form with files, taken apart: its parts, and its picture."""
 
 import pytest
+from helpers.pictures import dashed, grey, words
 
 from workbench.errors import Mistake
 from workbench.measure.multipart import STYLES, anatomy
@@ -64,18 +65,14 @@ def test_every_byte_has_its_place_even_in_a_form_that_breaks_off(end):
 
 
 def test_the_picture_has_a_line_where_a_chunk_ends():
-    def dashed(*chunks):
-        lines = anatomy(*chunks).figure.axes[0].lines
-        return [line.get_ydata()[0] for line in lines if line.get_linestyle() == "--"]
-
     at = FORM.index(b"nce--")
-    assert dashed(FORM) == []
-    assert dashed(FORM[:at], FORM[at:]) == [16]
+    assert dashed(anatomy(FORM).figure) == []
+    assert dashed(anatomy(FORM[:at], FORM[at:]).figure) == [16]
 
 
 def test_the_picture_shows_every_line_and_names_every_part():
     form = anatomy(FORM)
-    said = [text.get_text() for text in form.figure.axes[0].texts]
+    said = words(form.figure.axes[0].texts)
     assert str(form).splitlines() == said[-len(form.parts) :]
     assert r"POST / HTTP/1.1\r\n" in said
     assert "content, 5 bytes" in said
@@ -83,15 +80,13 @@ def test_the_picture_shows_every_line_and_names_every_part():
 
 
 def test_the_parts_in_the_picture_differ_in_black_and_white():
-    from matplotlib.colors import to_rgb
-
-    looks = {(sum(to_rgb(style["facecolor"])), style.get("hatch")) for style, _ in STYLES.values()}
+    looks = {(grey(style["facecolor"]), style.get("hatch")) for style, _ in STYLES.values()}
     assert len(looks) == len(STYLES)
 
 
 def test_long_lines_are_shortened_and_too_many_refused():
-    said = anatomy(sent(b"--fence\r\n" + FILE + b"a" * 100)).figure.axes[0].texts
-    assert any(text.get_text().endswith("a…") for text in said)
+    said = words(anatomy(sent(b"--fence\r\n" + FILE + b"a" * 100)).figure.axes[0].texts)
+    assert any(text.endswith("a…") for text in said)
     with pytest.raises(Mistake, match="needed no more than 40 lines to draw, got 45"):
         _ = anatomy(sent(b"--fence\r\n" + FIELD + b"a\n" * 38)).figure
 

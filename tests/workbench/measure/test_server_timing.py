@@ -1,6 +1,7 @@
 """The layers around a handler: read from answers, drawn around each other, and in figures."""
 
 import pytest
+from helpers.pictures import words
 
 from workbench.client.responses import Answer
 from workbench.errors import Mistake
@@ -44,9 +45,9 @@ def test_the_picture_has_a_box_in_a_box_on_one_scale_and_says_the_figures():
         assert outer.get_y() < inner.get_y()
         assert outer.get_y() + outer.get_height() > inner.get_y() + inner.get_height()
     assert quick.get_xlim() == slow.get_xlim()
-    assert [label.get_text() for label in quick.get_yticklabels()] == ["log", "pack", "handler"]
+    assert words(quick.get_yticklabels()) == ["log", "pack", "handler"]
     (right,) = slow.child_axes
-    figures = [label.get_text() for label in right.get_yticklabels()]
+    figures = words(right.get_yticklabels())
     assert figures == ["0.500 ms itself", "3.250 ms itself", "0.250 ms itself"]
     assert "<svg" in onion({"quick": QUICK})._repr_svg_()
 
@@ -67,7 +68,7 @@ def test_the_figures_stand_in_a_table():
 
 def test_what_cannot_be_read_is_one_line():
     bare = Answer(200, "OK", "1.1", [], b"", (0, 0))
-    for answers, words in (
+    for answers, line in (
         ({}, "needed an answer to draw"),
         ({"bare": bare}, "Server-Timing, and 'bare' has none"),
         ({"": timed("")}, "has none"),
@@ -75,5 +76,5 @@ def test_what_cannot_be_read_is_one_line():
         ({"": timed("handler;dur=soon")}, "got 'handler;dur=soon'"),
         ({"": timed("handler;dur=2, log;dur=1")}, "needed log to take 2 ms or more"),
     ):
-        with pytest.raises(Mistake, match=words):
+        with pytest.raises(Mistake, match=line):
             onion(answers)

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from helpers.pictures import dashed, grey, words
 
 from workbench.client.client import request, say
 from workbench.client.responses import messages
@@ -24,9 +25,9 @@ def seen(data, way):
     return [(part.request, part.kind, data[part.start : part.end]) for part in parts(data, way)]
 
 
-def words(data):
-    """All that is written in the picture."""
-    return [text.get_text() for text in readings(data).strips.figure.axes[0].texts]
+def drawn(data):
+    """The picture of both readings."""
+    return readings(data).strips.figure
 
 
 def test_who_goes_by_content_length_sees_one_request():
@@ -98,7 +99,7 @@ def test_a_way_that_is_not_there_is_one_line():
 
 
 def test_the_picture_says_what_belongs_to_what():
-    said = words(SMUGGLED)
+    said = words(drawn(SMUGGLED).axes[0].texts)
     assert said.count(r"GET /health HTTP/1.1\r\n") == 1, "the bytes are there once"
     assert said.count(f"request 1: head, {len(SMUGGLED) - len(BODY)} bytes") == 2
     for part in (f"body, {len(BODY)} bytes", "body, 5 bytes"):
@@ -108,19 +109,13 @@ def test_the_picture_says_what_belongs_to_what():
 
 
 def test_the_picture_has_a_line_where_the_readings_part():
-    def dashed(data):
-        lines = readings(data).strips.figure.axes[0].lines
-        return [line.get_ydata()[0] for line in lines if line.get_linestyle() == "--"]
-
-    assert dashed(SMUGGLED) == [7]
-    assert dashed(HONEST) == []
+    assert dashed(drawn(SMUGGLED)) == [7]
+    assert dashed(drawn(HONEST)) == []
 
 
 def test_neighbours_in_the_picture_differ_in_black_and_white():
-    from matplotlib.colors import to_rgb
-
-    blocks = readings(HONEST + HONEST).strips.figure.axes[0].patches[:4]
-    looks = {(sum(to_rgb(block.get_facecolor())), block.get_hatch()) for block in blocks}
+    blocks = drawn(HONEST + HONEST).axes[0].patches[:4]
+    looks = {(grey(block.get_facecolor()), block.get_hatch()) for block in blocks}
     assert len(looks) == len(blocks)
 
 
@@ -131,9 +126,10 @@ def test_the_same_bytes_give_the_same_file(tmp_path):
 
 
 def test_long_lines_are_shortened_and_too_many_refused():
-    assert any(said.endswith("a…") for said in words(b"GET /" + b"a" * 100 + b" HTTP/1.1\r\n"))
+    said = words(drawn(b"GET /" + b"a" * 100 + b" HTTP/1.1\r\n").axes[0].texts)
+    assert any(text.endswith("a…") for text in said)
     with pytest.raises(Mistake, match="needed no more than 40 lines to draw, got 41"):
-        words(b"A: a\r\n" * 41)
+        drawn(b"A: a\r\n" * 41)
 
 
 def test_a_guard_forbids_a_path_and_lets_the_others_through():

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from helpers.pictures import grey, words
 from helpers.servers import answering, serving, unused
 from rich.table import Table
 
@@ -22,12 +23,12 @@ OUTCOMES = Timeline(
 )
 
 
-def words(figure):
+def written(figure):
     """All that is written in a picture."""
-    found = [text.get_text() for text in figure.legends[0].texts]
+    found = words(figure.legends[0].texts)
     for axes in figure.axes:
         found += [axes.get_title(loc="left"), axes.get_xlabel()]
-        found += [text.get_text() for text in (*axes.texts, *axes.get_yticklabels())]
+        found += words((*axes.texts, *axes.get_yticklabels()))
     return found
 
 
@@ -120,7 +121,7 @@ def test_a_visitor_may_say_bytes_of_his_own():
 def test_nobody_is_drawn_as_nobody():
     empty = timeline(("127.0.0.1", 1), [], title="nobody")
     assert empty.visits == ()
-    assert "nobody" in words(empty.figure)
+    assert "nobody" in written(empty.figure)
 
 
 def test_the_picture_says_all_outcomes():
@@ -128,7 +129,7 @@ def test_the_picture_says_all_outcomes():
 
     figure = OUTCOMES.figure
     assert isinstance(figure, Figure)
-    said = words(figure)
+    said = written(figure)
     assert "2.40 s" in said
     assert "53 ms, 404" in said
     assert "0 ms, refused" in said
@@ -141,18 +142,13 @@ def test_several_timelines_share_an_axis():
     both = timelines({"before": OUTCOMES, "after": OUTCOMES})
     upper, lower = both.figure.axes
     assert upper.get_xlim() == lower.get_xlim()
-    assert {"before", "after"} <= set(words(both.figure))
+    assert {"before", "after"} <= set(written(both.figure))
     assert "before" in str(both)
     assert "<svg" in both._repr_svg_()
 
 
 def test_the_phases_differ_in_black_and_white():
-    from matplotlib.colors import to_rgb
-
-    looks = {
-        (round(sum(to_rgb(colour)), 1), hatch, round(sum(to_rgb(edge)), 1))
-        for colour, edge, hatch in PHASES.values()
-    }
+    looks = {(grey(colour), hatch, grey(edge)) for colour, edge, hatch in PHASES.values()}
     assert len(looks) == len(PHASES)
 
 

@@ -1,6 +1,7 @@
 """The bytes of visits: weighed, drawn, and in figures."""
 
 import pytest
+from helpers.pictures import words
 
 from workbench.errors import Mistake
 from workbench.measure.transfer_size import STYLES, Weight, Weights, weight
@@ -36,7 +37,7 @@ def test_the_picture_has_two_bars_for_a_visit_on_one_scale_and_says_the_figures(
     assert bodies == [0, 3000, 20, 0]
     assert [bar.get_x() for bar in axes.containers[1]] == heads
     assert axes.get_xlim()[0] == 0
-    assert [text.get_text() for text in axes.texts] == ["100", "200 + 3,000", "150 + 20", "210"]
+    assert words(axes.texts) == ["100", "200 + 3,000", "150 + 20", "210"]
     assert axes.get_yticklabels()[1].get_text() == "first, received"
     assert "<svg" in TWO._repr_svg_()
 

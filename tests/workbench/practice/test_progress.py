@@ -15,7 +15,7 @@ from workbench.course import workspace as mine
 from workbench.course.catalogue import lesson, lessons
 from workbench.course.starter import starter
 from workbench.errors import Mistake
-from workbench.files import STAGES
+from workbench.files import ROOT
 from workbench.notebook import solution
 from workbench.practice import check as checking
 from workbench.practice import hints as hinting
@@ -108,7 +108,7 @@ def test_two_checks_at_the_same_time_spoil_nothing(workspace):
     )
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     lines = [[sys.executable, "-c", script, stage] for stage in ("s01", "s02", "s01")]
-    for writer in [subprocess.Popen(line, cwd=STAGES.parent, **said) for line in lines]:
+    for writer in [subprocess.Popen(line, cwd=ROOT, **said) for line in lines]:
         assert writer.communicate()[0] == ""
     assert set(progress.read().records) <= {"s01_bind_and_print", "s02_read_request"}
     assert [file.name for file in workspace.iterdir()] == ["progress.json"]
@@ -329,7 +329,7 @@ def test_a_class_has_its_solution_from_the_course(fork):
         f"{file} is to be written, and no solution: that is in the course's repository. "
         "Where you have one: python -m workbench solution s03 --course FOLDER"
     ]
-    status, out = ask("solution", "s03", "--course", STAGES.parent)
+    status, out = ask("solution", "s03", "--course", ROOT)
     assert status == 0
     assert "stages/s03_static_response.py → s03 A first answer" in out
     assert "\n-# my own way\n" in out

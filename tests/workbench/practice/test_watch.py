@@ -16,7 +16,7 @@ from suite.clients import signals, until
 from suite.requirements import Witness
 
 from workbench.course.catalogue import lesson, lessons
-from workbench.files import STAGES, write
+from workbench.files import ROOT, write
 from workbench.practice import progress
 from workbench.practice import watch as watching
 from workbench.practice.watch import Saves, Watched
@@ -222,7 +222,7 @@ def piped():
     def start(*words):
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
-            [*WORKBENCH, "watch", *words], cwd=STAGES.parent, encoding="utf-8", **pipes
+            [*WORKBENCH, "watch", *words], cwd=ROOT, encoding="utf-8", **pipes
         )
         started.append(process)
         return Session(process, process.stdout.readline)
@@ -318,9 +318,7 @@ def typed():
         env = os.environ | {"TERM": "xterm"}
         ends = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
         command = [*WORKBENCH, "watch", *words]
-        process = subprocess.Popen(
-            command, cwd=STAGES.parent, env=env, start_new_session=True, **ends
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True, **ends)
         started.append(process)
         session = Session(process, read)
         session.press = lambda key: os.write(ours, key)
