@@ -31,7 +31,7 @@ def files(implementation, tmp_path):
     (served / "picture.png").write_bytes(TEXT)
     for size in (499, 500, 2**20, 2**20 + 1):
         (served / f"{size}.txt").write_bytes(bytes(size))
-    with implementation.start(STATIC=served) as server:
+    with implementation.start(DOCUMENT_ROOT=served) as server:
         yield server
 
 
