@@ -172,7 +172,7 @@ def sleep(request: Request) -> Response:
     """Take 5 seconds, or as many as `?seconds=` says."""
     seconds = request.query.get("seconds", ["5"])[0]
     if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?", seconds) or float(seconds) > 60:
-        raise HTTPError(400, f"seconds must be a number from 0 to 60, not {seconds[:80]!a}")
+        return plain(400, f"seconds must be a number from 0 to 60, not {seconds[:80]!a}")
     time.sleep(float(seconds))  # blocking
     return plain(200, f"slept for {seconds} seconds")
 

@@ -377,7 +377,7 @@ def sleep(request: Request) -> Response:
     """Take 5 seconds, or as many as `?seconds=` says."""
     seconds = request.query.get("seconds", ["5"])[0]
     if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?", seconds) or float(seconds) > 60:
-        raise HTTPError(400, f"seconds must be a number from 0 to 60, not {seconds[:80]!a}")
+        return plain(400, f"seconds must be a number from 0 to 60, not {seconds[:80]!a}")
     time.sleep(float(seconds))  # blocking
     return plain(200, f"slept for {seconds} seconds")
 
@@ -639,7 +639,7 @@ class ThreadPool:
 
     def __init__(self, size: int, role: str = "worker") -> None:
         """Start `size` workers."""
-        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.jobs: queue.Queue[Job | None] = queue.Queue()
         names = [f"{role}-{number}" for number in range(1, size + 1)]
         self.workers = [threading.Thread(target=self.work, name=name) for name in names]
         for worker in self.workers:
@@ -650,8 +650,8 @@ class ThreadPool:
         self.jobs.put(job)
 
     def saturated(self) -> bool:
-        """Tell whether jobs wait for a worker."""
-        return not self.jobs.empty()
+        """Tell whether there are more jobs than workers, those that are being done included."""
+        return self.jobs.unfinished_tasks > len(self.workers)
 
     def work(self) -> None:
         """Do one job after another until the sentinel; a job that fails costs no worker."""
@@ -663,6 +663,7 @@ class ThreadPool:
                 job()
             except Exception:
                 log.exception("a job failed")
+            self.jobs.task_done()
         log.info("worker exits")
 
     def shut_down(self, seconds: int) -> bool:

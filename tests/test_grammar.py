@@ -3,6 +3,7 @@
 A request that one program reads in one way and the next in another can be smuggled past the first.
 """
 
+import time
 from email.utils import parsedate_to_datetime
 
 from promises import since
@@ -270,7 +271,7 @@ def test_a_length_that_is_too_large_is_413(server):
 LAST = b"0\r\n\r\n"
 
 
-@since("s11")
+@since("s11", new=False)
 def test_chunks_and_a_length_together_are_refused(server):
     """A guard who goes by the one and a server that goes by the other read two requests or one."""
     for fields in (
@@ -281,7 +282,7 @@ def test_chunks_and_a_length_together_are_refused(server):
     refuses(server, 400, [ask("POST /echo HTTP/1.0", "Transfer-Encoding: chunked", body=LAST)])
 
 
-@since("s11")
+@since("s11", new=False)
 def test_chunked_comes_last_and_once(server):
     codings = [
         "identity",
@@ -328,7 +329,7 @@ def test_chunked_is_known_in_any_case(server):
         expect(server.say(request), 200, body=b"hello", ending="closed")
 
 
-@since("s11")
+@since("s11", new=False)
 def test_chunks_are_read_to_the_letter(server):
     sizes = [
         b"",
@@ -472,7 +473,7 @@ def test_every_answer_has_a_date(server):
     ):
         date = expect(server.say(request)).header("Date")
         assert date, "needed a Date"
-        assert parsedate_to_datetime(date).utcoffset() is not None
+        assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60, f"it is not {date}"
         assert date.endswith(" GMT")
         assert len(date) == len("Sun, 06 Nov 1994 08:49:37 GMT")
 

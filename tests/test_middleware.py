@@ -367,8 +367,8 @@ def test_who_takes_gzip_and_nothing_else_has_all_of_it_packed(files):
 
 HASTY = """
 def hasty(request: Request) -> Response:
-    file = PAGES / "about.html"
-    response = deliver(request, file)
+    file = STATIC / "about.html"
+    response = file_response(request, file)
     file.write_bytes(b"new" * 1000)
     return response
 

@@ -66,7 +66,7 @@ def test_a_body_may_come_in_chunks(server):
             assert exchange.answers[1].json() == {"status": "ok"}
 
 
-@since("s10", new=False)
+@since("s11", new=False)
 def test_a_body_in_chunks_over_one_mebibyte_is_refused(server):
     answer = expect(server.say(chunked("/echo", bytes(2**20), b"x")), ending="closed")
     assert answer.status in (400, 413), "needed a refusal"
