@@ -39,7 +39,7 @@ GRACE_SECONDS = setting("GRACE_SECONDS", 8, least=0, most=3600)  # Docker kills 
 IDLE_SECONDS = setting("IDLE_SECONDS", 5, least=1, most=3600)  # until a silent client is dropped
 HEAD_SECONDS = setting("HEAD_SECONDS", 10, least=1, most=3600)  # from its arrival, for the head
 BODY_SECONDS = setting("BODY_SECONDS", 30, least=1, most=3600)  # from its arrival, for all of it
-SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # for a response to be taken
+SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # for a large response to be taken
 LINGER_SECONDS = setting("LINGER_SECONDS", 2, least=0, most=3600)
 STATIC = Path(__file__).resolve().parent.parent / "static"
 LOG_LEVEL = os.environ.get("LOG_LEVEL") or "INFO"
@@ -110,11 +110,18 @@ class Connection:
     buffer: bytearray = field(default_factory=bytearray)
     requests: int = 0  # that were read so far
     arrived: float = field(default_factory=time.monotonic)  # when it did, or its last request
-    deadline: float = 0.0  # for what is waited for, by time.monotonic() too
+    deadline: float = 0.0  # of what is read now, by time.monotonic() too
+    timeout: float = 0.0  # of the socket; to set it is a system call
 
-    def recv(self) -> bytes:
-        """Wait for some bytes until the deadline, or raise TimeoutError; b"" is their end."""
-        self.sock.settimeout(max(0.001, self.deadline - time.monotonic()))
+    def set_timeout(self, seconds: float) -> None:
+        """Let the socket wait for so long, and then raise TimeoutError."""
+        if seconds != self.timeout:
+            self.timeout = max(0.001, seconds)
+            self.sock.settimeout(self.timeout)
+
+    def recv(self, seconds: float) -> bytes:
+        """Wait so many seconds for some bytes; b"" means that no more will come."""
+        self.set_timeout(seconds)
         return self.sock.recv(65536)  # blocking
 
 
@@ -174,7 +181,7 @@ def address(host: str, port: int, *_: int) -> str:
 
 def receive(connection: Connection) -> None:
     """Add to the buffer what has arrived by now, even if it is one byte; raise if nothing will."""
-    chunk = connection.recv()
+    chunk = connection.recv(connection.deadline - time.monotonic())
     if not chunk:
         raise ConnectionError("the client left before the request was whole")
     connection.buffer += chunk
@@ -424,16 +431,16 @@ def keep_alive(request: Request) -> bool:
 
 def wait_for_request(connection: Connection, server: Server) -> bool:
     """Wait for a request to begin; if the server stops, or others wait, a further one is there."""
+    seconds = connection.arrived + IDLE_SECONDS - time.monotonic()
     if connection.requests:
         server.idle.add(connection)  # and then look at `stopping`: stop_idle does the reverse
-    hurry = connection.requests > 0 and (server.stopping or server.pool.saturated())
-    connection.deadline = 0.0 if hurry else connection.arrived + IDLE_SECONDS
+        seconds = 0 if server.stopping or server.pool.saturated() else IDLE_SECONDS
     try:
         if not connection.buffer:
-            connection.buffer += connection.recv()
+            connection.buffer += connection.recv(seconds)
     finally:
         server.idle.discard(connection)
-    if connection.requests and not hurry:
+    if connection.requests and seconds > 0:
         connection.arrived = time.monotonic()
     connection.deadline = connection.arrived + HEAD_SECONDS
     return bool(connection.buffer)
@@ -450,7 +457,7 @@ def lingering_close(connection: Connection) -> None:
     """Close so that the last response arrives: end it, and read what comes (RFC 9112 §9.6)."""
     with connection.sock, suppress(OSError):
         connection.sock.shutdown(socket.SHUT_WR)
-        while time.monotonic() < connection.deadline and connection.recv():
+        while (seconds := connection.deadline - time.monotonic()) > 0 and connection.recv(seconds):
             pass
 
 
@@ -478,8 +485,9 @@ def handle_request(connection: Connection, server: Server) -> bool:
         response = plain(408, "the request was not whole in time")
     log.info("connection %d: %s %d", connection.number, line, response.status)
     head_only = (head or connection.buffer).startswith(b"HEAD ")
-    connection.sock.settimeout(SEND_SECONDS)
-    connection.sock.sendall(build_response(response, keep, head_only))  # blocking
+    data = build_response(response, keep, head_only)
+    connection.set_timeout(IDLE_SECONDS if len(data) < 65536 else SEND_SECONDS)
+    connection.sock.sendall(data)  # blocking
     return keep
 
 
