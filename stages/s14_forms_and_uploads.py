@@ -143,7 +143,7 @@ class Connection:
     requests: int = 0  # that were read so far
     arrived: float = field(default_factory=time.monotonic)  # when it did, or its last request
     deadline: float = 0.0  # of what is read now, by time.monotonic() too
-    timeout: float = 0.0  # of the socket; to set it is a system call
+    timeout: float | None = None  # of the socket; to set it is a system call
     unread: int = 0  # bytes of a body that its handler reads
 
     def set_timeout(self, seconds: float) -> None:

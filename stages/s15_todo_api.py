@@ -125,7 +125,7 @@ class Connection:
     requests: int = 0  # that were read so far
     arrived: float = field(default_factory=time.monotonic)  # when it did, or its last request
     deadline: float = 0.0  # of what is read now, by time.monotonic() too
-    timeout: float = 0.0  # of the socket; to set it is a system call
+    timeout: float | None = None  # of the socket; to set it is a system call
 
     def set_timeout(self, seconds: float) -> None:
         """Let the socket wait for so long, and then raise TimeoutError."""

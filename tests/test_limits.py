@@ -109,15 +109,17 @@ def test_who_does_not_read_his_answers_is_dropped(server):
 
 @since("s12", WORKERS=1, MAX_QUEUE=3)
 def test_who_finds_the_queue_full_is_told_to_come_again(server):
-    with server.visit() as served:
-        served.send(ask("GET /health HTTP/1.1"))
-        expect(served.read(answers=1), 200)  # the only worker is his, until he goes
-        with crowd(server, 3, GET) as queued, server.visit() as away:
-            away.send(GET)
-            expect(away.read(), 503, headers={"Retry-After": "1"}, ending="closed")
-            served.send(GET)
-            for visitor in (served, *queued):
-                expect(visitor.read(), 200, ending="closed")
+    """The only worker waits for the rest of a request, and three more wait for the worker."""
+    with (
+        crowd(server, 1, HALF) as [served],
+        crowd(server, 3, GET) as queued,
+        server.visit() as away,
+    ):
+        away.send(GET)
+        expect(away.read(), 503, headers={"Retry-After": "1"}, ending="closed")
+        served.send(REST)
+        for visitor in (served, *queued):
+            expect(visitor.read(), 200, ending="closed")
 
 
 @since("s12", new=False)
