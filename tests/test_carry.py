@@ -10,8 +10,8 @@ import pytest
 from workbench.carry import Clash, NothingToCompare, carry, go_on
 from workbench.lessons import STAGES, Mistake, UnknownStage, lessons
 
-FIX = '        raise ConnectionError("the caller left before the request was whole")\n'
-FIXED = '        raise ConnectionError("the caller left too early")\n'
+FIX = '        raise ConnectionError("the client left before the request was whole")\n'
+FIXED = '        raise ConnectionError("the client left too early")\n'
 
 
 def git(folder, *words):
