@@ -58,7 +58,8 @@ def details(name: str) -> str:
     Raises UnknownStage if none goes by that name.
     """
     stage = lesson(name)
-    return f"{stage.tier}\n\n{brief(stage)}\n\n     {stage.minutes} minutes. Flaw: {stage.flaw}"
+    facts = f"{stage.minutes} minutes. Limitation: {stage.limitation}"
+    return f"{stage.tier}\n\n{brief(stage)}\n\n     {facts}"
 
 
 def main() -> None:

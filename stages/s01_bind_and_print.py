@@ -2,7 +2,7 @@
 
 Adds: a port of its own, and one line for every connection.
 Try:  open http://127.0.0.1:7878 in a browser: for one page it connects more than once.
-Flaw: nothing is read and nothing is sent: the browser says 'connection reset'.
+Limitation: nothing is read and nothing is sent: the browser says 'connection reset'.
 """
 
 import os

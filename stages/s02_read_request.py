@@ -2,7 +2,7 @@
 
 Adds: reading, for as long as it takes: what one `recv` brings is not a request.
 Try:  curl http://127.0.0.1:7878/any/path -H 'Colour: blue'
-Flaw: nothing is sent back, and curl says 'empty reply from server'.
+Limitation: nothing is sent back, and curl says 'empty reply from server'.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Adds: a status line, three headers, and the bytes of a page.
 Try:  open http://127.0.0.1:7878 in a browser, then curl -i http://127.0.0.1:7878
-Flaw: every path gets the same page: the server does not know what was requested.
+Limitation: every path gets the same page: the server does not know what was requested.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Adds: a `Request` whose parts have names, its body too; 400 for what is not HTTP.
 Try:  curl -i 'http://127.0.0.1:7878/caf%C3%A9?cup=1&cup=2' -d 'with milk'
-Flaw: it understands every request, and still has only one response.
+Limitation: it understands every request, and still has only one response.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Adds: a table of routes, from which 404 and 405 follow; 500 for a handler that fails.
 Try:  curl -i 'http://127.0.0.1:7878/hello?name=Ada', then the same with -X DELETE
-Flaw: one client that asks for something slow will stop all the others.
+Limitation: one client that asks for something slow will stop all the others.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Adds: GET /sleep, which takes its time, and a log that shows what waited for what.
 Try:  curl http://127.0.0.1:7878/sleep & curl http://127.0.0.1:7878/
-Flaw: one at a time: `/` waits until the response to `/sleep` is sent.
+Limitation: one at a time: `/` waits until the response to `/sleep` is sent.
 """
 
 import json

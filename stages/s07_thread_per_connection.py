@@ -2,7 +2,7 @@
 
 Adds: a thread for every connection, so that none waits behind another.
 Try:  curl http://127.0.0.1:7878/sleep & curl http://127.0.0.1:7878/
-Flaw: a thousand clients are a thousand threads: the clients decide what the server spends.
+Limitation: a thousand clients are a thousand threads: the clients decide what the server spends.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Adds: a pool of WORKERS threads that take their jobs from one queue.
 Try:  for n in 1 2 3 4 5 6 7 8; do curl http://127.0.0.1:7878/sleep & done
-Flaw: Ctrl-C drops the clients that are being served, and all that wait in the queue.
+Limitation: Ctrl-C drops the clients that are being served, and all that wait in the queue.
 """
 
 import json

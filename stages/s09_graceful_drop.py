@@ -2,7 +2,7 @@
 
 Adds: graceful shutdown by Ctrl-C or SIGTERM: first the listener, then the queue, then the workers.
 Try:  curl http://127.0.0.1:7878/sleep & then Ctrl-C at once: curl gets its response
-Flaw: every request pays for a connection of its own.
+Limitation: every request pays for a connection of its own.
 """
 
 import json

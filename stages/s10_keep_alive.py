@@ -2,7 +2,7 @@
 
 Adds: `Connection`, which goes on after a response, as both ends know where a message ends.
 Try:  curl -v http://127.0.0.1:7878/ http://127.0.0.1:7878/about: look for 'Re-using'
-Flaw: it believes whatever it is sent.
+Limitation: it believes whatever it is sent.
 """
 
 import json

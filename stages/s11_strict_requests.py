@@ -2,7 +2,7 @@
 
 Adds: one grammar, and a reason for what breaks it; chunks, HEAD, OPTIONS, Expect and Date.
 Try:  curl -i http://127.0.0.1:7878/ -H 'Host: here and there'
-Flaw: a patient or greedy client can still use up all that there is.
+Limitation: a patient or greedy client can still use up all that there is.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Adds: a limit for every resource, a response for every limit, and a close that lets it arrive.
 Try:  HEAD_SECONDS=3 python -m stages.s12_limits, then nc 127.0.0.1 7878 and type slowly
-Flaw: it can only say what is written in the program.
+Limitation: it can only say what is written in the program.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Adds: the files below /static/: whole, in parts, or only if the client has an older one.
 Try:  curl -i http://127.0.0.1:7878/static/about.html -r 0-14
-Flaw: it gives, and cannot take: nothing that a client sends is kept.
+Limitation: it gives, and cannot take: nothing that a client sends is kept.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 Adds: forms, with files that need not fit into memory, and a folder that keeps those.
 Try:  http://127.0.0.1:7878/uploads in a browser
-Flaw: what is kept is never changed; if two clients changed it at once, one change would be lost.
+Limitation: what is kept is never changed: if two clients did it at once, one change would be lost.
 """
 
 import json

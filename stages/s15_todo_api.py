@@ -2,7 +2,7 @@
 
 Adds: a to-do list as JSON, in a database that survives a crash, with tags against lost updates.
 Try:  http://127.0.0.1:7878/todo in a browser, or curl -i http://127.0.0.1:7878/todos
-Flaw: what all responses need, such as a log or gzip, every handler would have to do again.
+Limitation: what all responses need, such as a log or gzip, every handler would have to do again.
 """
 
 import json

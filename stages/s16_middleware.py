@@ -2,7 +2,7 @@
 
 Adds: middleware: a log that programs read, names for requests, gzip, error pages, timings.
 Try:  curl -i --compressed http://127.0.0.1:7878/static/hello.html
-Flaw: the application is still a part of this file: another one would need another server.
+Limitation: the application is still a part of this file: another one would need another server.
 """
 
 import gzip
@@ -668,6 +668,7 @@ def timed(name: str, handler: Handler, request: Request) -> Response:
 MIDDLEWARE = (access_log, request_id, error_pages, compress)  # from the outside to the inside
 
 
+@lru_cache  # once for a handler, and not for each request
 def wrap(handler: Handler) -> Handler:
     """Put all middleware around a handler: the first sees a request first, its response last."""
     handler = partial(timed, "handler", handler)
@@ -676,7 +677,9 @@ def wrap(handler: Handler) -> Handler:
     return handler
 
 
-respond = wrap(route)  # once, for all requests
+def respond(request: Request) -> Response:
+    """Return a response, whatever happens, by way of all middleware."""
+    return wrap(route)(request)
 
 
 def rejected(connection: Connection, head: bytes, response: Response) -> Response:

@@ -49,7 +49,7 @@ def small(tmp_path):
     entries = [("s01_a", None), ("s02_b", "s01_a"), ("s03_c", "s01_a"), ("s04_d", "s03_c")]
     toml = ""
     for slug, parent in entries:
-        toml += f'[[lesson]]\nslug = "{slug}"\ntitle = "T"\nquestion = "Q?"\nflaw = "F"\n'
+        toml += f'[[lesson]]\nslug = "{slug}"\ntitle = "T"\nquestion = "Q?"\nlimitation = "F"\n'
         toml += 'touches = []\nminutes = 1\npoints = 1\ntier = "I"\n'
         toml += f'builds_on = "{parent}"\n' if parent else ""
         (folder / f"{slug}.py").write_bytes(small_stage(slug))
