@@ -316,7 +316,7 @@ def test_what_is_written_in_one_stage_is_carried_to_those_that_do_not_change_it(
         practise("s05", "\n\n".join(pieces[name] for name in sorted(written)))
     line = [sys.executable, "-m", "workbench", "carry", "s05"]
     told = subprocess.run(line, cwd=folder, capture_output=True, text=True)
-    assert "stages/s10_keep_alive.py: what changed in s09_graceful_drop meets" in told.stderr
+    assert "stages/s11_strict_requests.py: what changed in s10_keep_alive meets" in told.stderr
     for known in lessons()[5:9]:
         ours = set(functions(text(known.path)))
         assert blanks(folder / "stages" / known.path.name) == ours - written - {"setting"}
