@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for those who run this folder by its path
 
 from workbench.course.catalogue import Lesson, lesson, lessons
-from workbench.errors import Mistake  # noqa: E402 - only now can it
+from workbench.errors import Mistake
 
 
 def command(stage: Lesson) -> str:
@@ -59,7 +59,8 @@ def details(name: str) -> str:
     Raises UnknownStage if none goes by that name.
     """
     stage = lesson(name)
-    return f"{stage.tier}\n\n{brief(stage)}\n\n     {stage.minutes} minutes. Flaw: {stage.flaw}"
+    facts = f"{stage.minutes} minutes. Limitation: {stage.limitation}"
+    return f"{stage.tier}\n\n{brief(stage)}\n\n     {facts}"
 
 
 def main() -> None:

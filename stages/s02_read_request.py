@@ -2,7 +2,7 @@
 
 Adds: reading, for as long as it takes: what one `recv` brings is not a request.
 Try:  curl http://127.0.0.1:7878/any/path -H 'Colour: blue'
-Flaw: nothing is answered, and curl says 'empty reply from server'.
+Limitation: nothing is sent back, and curl says 'empty reply from server'.
 """
 
 import os
@@ -13,16 +13,21 @@ HOST = os.environ.get("HOST") or "127.0.0.1"
 PORT = os.environ.get("PORT") or "7878"
 
 
+def address(host: str, port: int, *_: int) -> str:
+    """Write the address of a socket as a URL has it: IPv6 in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def receive(connection: socket.socket, buffer: bytearray) -> None:
     """Add to the buffer what has arrived by now, even if it is one byte; raise if nothing will."""
     chunk = connection.recv(65536)  # blocking
     if not chunk:
-        raise ConnectionError("the caller left before the request was whole")
+        raise ConnectionError("the client left before the request was whole")
     buffer += chunk
 
 
 def read_head(connection: socket.socket, buffer: bytearray) -> bytes:
-    """Take from the buffer all up to the blank line that ends a head (RFC 9112 §2.1)."""
+    """Read a head up to its blank line; what follows stays in the buffer (RFC 9112 §2.1)."""
     while b"\r\n\r\n" not in buffer:
         receive(connection, buffer)
     head, _, rest = buffer.partition(b"\r\n\r\n")
@@ -38,47 +43,47 @@ def handle_request(connection: socket.socket, number: int) -> None:
 
 
 def handle_connection(connection: socket.socket, number: int) -> None:
-    """Hold one conversation, then hang up."""
+    """Serve one connection, then close it."""
     try:
         with connection:
             handle_request(connection, number)
-    except OSError as error:  # a caller may vanish at any moment
+    except OSError as error:  # a client may leave at any moment
         print(f"connection {number}: {error}", flush=True)
 
 
 def serve(listener: socket.socket) -> None:
-    """Talk to one caller after another, for ever."""
+    """Serve one connection after another, for ever."""
     number = 0
     while True:
         try:
             connection, peer = listener.accept()  # blocking
-        except OSError:  # nobody called for a second, or the caller is gone again
+        except OSError:  # no client for a second, or the client has left already
             continue
         number += 1
-        print(f"connection {number} from {peer[0]}:{peer[1]}", flush=True)
+        print(f"connection {number} from {address(*peer)}", flush=True)
         handle_connection(connection, number)
 
 
 def listen() -> socket.socket:
     """Claim HOST:PORT, or end the program with the reason."""
+    family = socket.AF_INET6 if ":" in HOST else socket.AF_INET
     try:
-        listener = socket.create_server((HOST, int(PORT)))
+        listener = socket.create_server((HOST, int(PORT)), family=family)
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"cannot listen on HOST={HOST} PORT={PORT} ({error}): set another, or PORT=0")
-    listener.settimeout(1)  # seconds: on Windows a waiting accept does not hear Ctrl-C
+    listener.settimeout(1)  # seconds: on Windows a waiting accept does not notice Ctrl-C
     return listener
 
 
 def main() -> None:
     """Listen, say where, and serve until Ctrl-C."""
-    with listen() as listener:
-        try:
-            host, port = listener.getsockname()
-            print(f"Listening on http://{host}:{port}", flush=True)
-            serve(listener)
-        except KeyboardInterrupt:
-            pass
+    listener = listen()
+    print(f"Listening on http://{address(*listener.getsockname())}", flush=True)
+    serve(listener)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        pass

@@ -1,8 +1,8 @@
 """python -m stages.s13_static_files: a folder is served, and nothing outside of it.
 
-Adds: the files below /static/: whole, in parts, or only if the caller has an older one.
+Adds: the files below /static/: whole, in parts, or only if the client has an older one.
 Try:  curl -i http://127.0.0.1:7878/static/about.html -r 0-14
-Flaw: it gives, and cannot take: nothing that a visitor sends is kept.
+Limitation: it gives, and cannot take: nothing that a client sends is kept.
 """
 
 import json
@@ -12,8 +12,6 @@ import os
 import queue
 import re
 import secrets
-import select
-import selectors
 import signal
 import socket
 import sys
@@ -22,8 +20,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email.utils import formatdate, parsedate_to_datetime
-from functools import partial
+from email.utils import parsedate_to_datetime
+from functools import lru_cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote
@@ -40,16 +38,17 @@ def setting(name: str, default: int, least: int, most: int) -> int:
 HOST = os.environ.get("HOST") or "127.0.0.1"
 PORT = os.environ.get("PORT") or "7878"
 WORKERS = setting("WORKERS", 4, least=1, most=1000)
-GRACE_SECONDS = setting("GRACE_SECONDS", 10, least=0, most=3600)
-IDLE_SECONDS = setting("IDLE_SECONDS", 5, least=0, most=3600)
-HEAD_SECONDS = setting("HEAD_SECONDS", 10, least=1, most=3600)  # for the whole head
-BODY_SECONDS = setting("BODY_SECONDS", 30, least=1, most=3600)  # for the whole body
-SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # to take what is sent
+GRACE_SECONDS = setting("GRACE_SECONDS", 8, least=0, most=3600)  # Docker kills after 10
+IDLE_SECONDS = setting("IDLE_SECONDS", 5, least=1, most=3600)  # until a silent client is dropped
+HEAD_SECONDS = setting("HEAD_SECONDS", 10, least=1, most=3600)  # from its arrival, for the head
+BODY_SECONDS = setting("BODY_SECONDS", 30, least=1, most=3600)  # from its arrival, for all of it
+SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # for a large response to be taken
 LINGER_SECONDS = setting("LINGER_SECONDS", 2, least=0, most=3600)
-PAGES = Path(__file__).resolve().parent.parent / "static"
-STATIC = Path(os.environ.get("STATIC") or PAGES).resolve()
+STATIC = Path(__file__).resolve().parent.parent / "static"
+DOCUMENT_ROOT = Path(os.environ.get("DOCUMENT_ROOT") or STATIC).resolve()
+LOG_LEVEL = os.environ.get("LOG_LEVEL") or "INFO"
 LOG_FORMAT = "%(relativeCreated)7.0f ms  %(threadName)-14s  %(message)s"
-MAX_QUEUE = setting("MAX_QUEUE", 300, least=1, most=100_000)  # connections
+MAX_QUEUE = setting("MAX_QUEUE", 1024, least=1, most=100_000)  # connections
 MAX_FIELDS = setting("MAX_FIELDS", 100, least=1, most=10_000)
 MAX_LINE = setting("MAX_LINE", 8192, least=100, most=10**8)  # bytes
 MAX_HEAD = setting("MAX_HEAD", 65536, least=100, most=10**8)  # bytes
@@ -59,7 +58,7 @@ MEDIA_TYPES = mimetypes.MimeTypes()  # Python's own list, the same on every mach
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 # The grammar, by its names in RFC 3986, RFC 9110 and RFC 9112. Read as Latin-1, a byte is a letter.
-TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - no password
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 QUOTED_STRING = r'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 CHUNK_EXT = rf"[\t ]*;[\t ]*{TOKEN}(?:[\t ]*=[\t ]*(?:{TOKEN}|{QUOTED_STRING}))?"
 REG_NAME = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
@@ -71,7 +70,7 @@ HTTP_URI = rf"(?i:https?)://(?=[^/:?])({HOST_PORT.pattern})"
 TARGET = re.compile(rf"(?:{HTTP_URI}|(?=/))({PATH})(?:\?({QUERY}))?|\*")
 REQUEST_LINE = re.compile(rf"({TOKEN}) ([!-~]+) HTTP/([0-9])\.([0-9])")
 FIELD_LINE = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*)")
-CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]+)(?:{CHUNK_EXT})*")
+CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]+)((?:{CHUNK_EXT})*)")
 BLANK_LINE = re.compile(rb"\n\r?\n")
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ Job = Callable[[], object]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: header names in lower case, a list of values for each name in the query."""
+    """What a client sends: header names in lower case, a list of values for each query name."""
 
     method: str
     target: str
@@ -94,19 +93,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What is answered; `headers` are those besides type, length and connection."""
+    """What is sent back; `headers` are those besides type, length and connection."""
 
     status: int
     content_type: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
-    pieces: "tuple[bytes | Extract, ...]" = ()  # what goes behind the body
+    pieces: "tuple[bytes | Extract, ...]" = ()  # what follows the body
 
-    def __post_init__(self) -> None:
-        """Raise ValueError for a header that a caller could take for two, or for none."""
-        for name, value in {"Content-Type": self.content_type, **self.headers}.items():
-            if not FIELD_LINE.fullmatch(f"{name}: {value}"):
-                raise ValueError(f"this is no header: {name}: {value!a:.80}")
+    @property
+    def reason(self) -> str:
+        """The status in words, such as OK (RFC 9110 §15)."""
+        return HTTPStatus(self.status).phrase
 
 
 @dataclass(frozen=True)
@@ -116,191 +114,264 @@ class Extract:
     file: Path
     etag: str
     bytes: range
-    place: str = ""  # where they stand, as Content-Range says it (RFC 9110 §14.4)
+    content_range: str = ""  # where they are in the file (RFC 9110 §14.4)
 
     def __len__(self) -> int:
         """Return the number of bytes."""
         return len(self.bytes)
 
 
-class Buffer(bytearray):
-    """What has arrived and has not been taken yet; what is needed has to come by the deadline."""
+@dataclass(eq=False)
+class Connection:
+    """What one connection owns; what has arrived and is not read yet is in its buffer."""
 
-    deadline = 0.0  # by time.monotonic()
+    sock: socket.socket
+    number: int
+    peer: str
+    buffer: bytearray = field(default_factory=bytearray)
+    requests: int = 0  # that were read so far
+    arrived: float = field(default_factory=time.monotonic)  # when it did, or its last request
+    deadline: float = 0.0  # of what is read now, by time.monotonic() too
+    timeout: float | None = None  # of the socket; to set it is a system call
+
+    def set_timeout(self, seconds: float) -> None:
+        """Let the socket wait for so long, and then raise TimeoutError."""
+        if seconds != self.timeout:
+            self.timeout = max(0.001, seconds)
+            self.sock.settimeout(self.timeout)
+
+    def recv(self, seconds: float) -> bytes:
+        """Wait so many seconds for some bytes; b"" means that no more will come."""
+        self.set_timeout(seconds)
+        return self.sock.recv(65536)  # blocking
 
 
+@dataclass
+class Server:
+    """What all connections share."""
+
+    pool: "ThreadPool"
+    closers: "ThreadPool"
+    idle: set[Connection] = field(default_factory=set)  # those that wait for a further request
+    stopping: bool = False
+
+
+@dataclass
 class HTTPError(Exception):
-    """A request is refused: `raise HTTPError(status, reason)`, the reason in words."""
+    """A request that gets an error response: its status, and the reason in words."""
+
+    status: int
+    reason: str
 
 
-def matched(rule: re.Pattern[str], text: str, needed: str) -> tuple[str, ...]:
-    """Hold a text to a rule of the grammar, and return its parts; refuse what breaks the rule."""
-    if not (match := rule.fullmatch(text)):
+def validate(rule: re.Pattern[str], text: str, needed: str) -> tuple[str, ...]:
+    """Return the parts of a text that follows a rule of the grammar; reject one that does not."""
+    match = rule.fullmatch(text)
+    if not match:
         raise HTTPError(400, f"needed {needed}, got {text[:80]!a}")
     return match.groups("")
 
 
-def build_response(response: Response, keep: bool, bodiless: bool) -> bytes:
-    """Lay out an answer: status line, headers, blank line, body (RFC 9112 §2.1, §6.3)."""
+@lru_cache
+def http_date(second: int) -> str:
+    """Write a time as HTTP does, once for all responses of a second (RFC 9110 §5.6.7)."""
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
+
+
+def build_response(response: Response, keep: bool, head_only: bool) -> bytes:
+    """Lay out a response: status line, headers, blank line, body (RFC 9112 §2.1, §6.3)."""
     length = len(response.body) + sum(map(len, response.pieces))
     content = f"Content-Type: {response.content_type}\r\nContent-Length: {length}\r\n"
     if response.status in (204, 304):
-        content, bodiless = "", True
+        content, head_only = "", True
     headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
     head = (
-        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
-        f"Date: {time.strftime('%a, %d %b %Y %H:%M:%S GMT', time.gmtime())}\r\n"
+        f"HTTP/1.1 {response.status} {response.reason}\r\n"
+        f"Date: {http_date(int(time.time()))}\r\n"
         f"{content}"
         f"{headers}"
         f"Connection: {'keep-alive' if keep else 'close'}\r\n"
         "\r\n"
     )
-    return head.encode("latin-1") + (b"" if bodiless else response.body)
+    return head.encode("latin-1") + (b"" if head_only else response.body)
 
 
-def receive(connection: socket.socket, buffer: Buffer) -> None:
+def address(host: str, port: int, *_: int) -> str:
+    """Write the address of a socket as a URL has it: IPv6 in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def receive(connection: Connection) -> None:
     """Add to the buffer what has arrived by now, even if it is one byte; raise if nothing will."""
-    connection.settimeout(max(0.001, buffer.deadline - time.monotonic()))
-    try:
-        chunk = connection.recv(65536)  # blocking
-    except TimeoutError:
-        raise HTTPError(408, "the request was not whole in time") from None
-    finally:
-        connection.settimeout(SEND_SECONDS)
+    chunk = connection.recv(connection.deadline - time.monotonic())
     if not chunk:
-        raise ConnectionError("the caller left before the request was whole")
-    buffer += chunk
+        raise ConnectionError("the client left before the request was whole")
+    connection.buffer += chunk
 
 
-def read_head(connection: socket.socket, buffer: Buffer) -> bytes:
-    """Take from the buffer all up to the blank line that ends a head (RFC 9112 §2.1)."""
-    while not (end := BLANK_LINE.search(buffer, 0, MAX_HEAD)):
-        if len(buffer) >= MAX_HEAD:
-            status = 431 if 0 <= buffer.find(b"\n") <= MAX_LINE else 414
+def read_head(connection: Connection) -> bytes:
+    """Read a head up to its blank line; what follows stays in the buffer (RFC 9112 §2.1)."""
+    while not (end := BLANK_LINE.search(connection.buffer, 0, MAX_HEAD)):
+        if connection.buffer.startswith(b"\x16"):  # a TLS handshake
+            raise HTTPError(400, "this port speaks HTTP without TLS: use http://, not https://")
+        if len(connection.buffer) >= MAX_HEAD:
+            status = 431 if 0 <= connection.buffer.find(b"\n") <= MAX_LINE else 414
             raise HTTPError(status, f"a head may have {MAX_HEAD} bytes, a line {MAX_LINE}")
-        receive(connection, buffer)
-    head = take(connection, buffer, end.end())  # a blank line before it is forgiven (RFC 9112 §2.2)
-    return head.removeprefix(b"\r\n").removesuffix(b"\r\n\r\n")
+        receive(connection)
+    head = read_exactly(connection, end.end())
+    return head.removeprefix(b"\r\n").removesuffix(b"\r\n\r\n")  # a blank line before it may be
 
 
-def take(connection: socket.socket, buffer: Buffer, count: int) -> bytes:
-    """Take so many bytes from the buffer, and leave what stands behind: the next request."""
-    while len(buffer) < count:
-        receive(connection, buffer)
-    taken = bytes(buffer[:count])
-    del buffer[:count]
-    return taken
+def read_exactly(connection: Connection, count: int) -> bytes:
+    """Read so many bytes; what follows them stays in the buffer."""
+    while len(connection.buffer) < count:
+        receive(connection)
+    data = bytes(connection.buffer[:count])
+    del connection.buffer[:count]
+    return data
 
 
-def read_line(connection: socket.socket, buffer: Buffer) -> str:
-    """Take a line from the buffer, without its CR LF."""
-    while (end := buffer.find(b"\n")) < 0:
-        if len(buffer) > MAX_LINE:
+def read_line(connection: Connection) -> str:
+    """Read a line, and drop its CR LF."""
+    while (end := connection.buffer.find(b"\n")) < 0:
+        if len(connection.buffer) > MAX_LINE:
             raise HTTPError(400, f"a line may have {MAX_LINE} bytes, and this one has more")
-        receive(connection, buffer)
-    return take(connection, buffer, end + 1).decode("latin-1").removesuffix("\r\n")
+        receive(connection)
+    return read_exactly(connection, end + 1).decode("latin-1").removesuffix("\r\n")
 
 
-def read_chunks(connection: socket.socket, buffer: Buffer) -> bytes:
-    """Put a body together from its chunks, and drop the trailers behind it (RFC 9112 §7.1)."""
-    body = bytearray()
-    while size := chunk_size(read_line(connection, buffer)):
-        if len(body) + size > MAX_BODY:
+def read_chunks(connection: Connection) -> bytes:
+    """Put a body together from its chunks, and drop the trailers after it (RFC 9112 §7.1)."""
+    body, dropped = bytearray(), 0
+    while True:
+        size, extension = validate(CHUNK_LINE, read_line(connection), "the size of a chunk")
+        dropped = count_dropped(dropped, extension)
+        if int(size, 16) == 0:
+            break
+        if len(body) + int(size, 16) > MAX_BODY:
             raise HTTPError(413, f"a body may have {MAX_BODY} bytes, and this one has more")
-        body += take(connection, buffer, size)
-        if take(connection, buffer, 2) != b"\r\n":
-            raise HTTPError(400, f"needed CR LF behind a chunk of {size} bytes")
-    while line := read_line(connection, buffer):
+        body += read_exactly(connection, int(size, 16))
+        if read_exactly(connection, 2) != b"\r\n":
+            raise HTTPError(400, f"needed CR LF after a chunk of {size} bytes")
+    while line := read_line(connection):
+        dropped = count_dropped(dropped, line)
         parse_headers([line])
     return bytes(body)
 
 
-def chunk_size(line: str) -> int:
-    """Understand the line before a chunk: a size in hexadecimal, and what we need not know."""
-    return int(matched(CHUNK_LINE, line, "the size of a chunk")[0], 16)
+def count_dropped(dropped: int, text: str) -> int:
+    """Add up what is read and not kept; a client may send no more of it than a head has."""
+    if dropped + len(text) > MAX_HEAD:
+        raise HTTPError(431, f"extensions and trailers may have {MAX_HEAD} bytes")
+    return dropped + len(text)
 
 
-def body_length(request: Request, most: int) -> int | None:
-    """Say how long a body is, None for one in chunks; refuse a doubtful one (RFC 9112 §6.3)."""
+def body_length(request: Request) -> int | None:
+    """Return how long a body is, None for one in chunks; reject a doubtful one (RFC 9112 §6.3)."""
     length = request.headers.get("content-length", "0")
     if not length.isdecimal():
         raise HTTPError(400, f"needed a Content-Length in digits, got {length[:80]!a}")
-    if len(length) > 99 or int(length) > most:  # int() fails on thousands of digits
-        raise HTTPError(413, f"a body may have {most} bytes, this one has {length[:80]}")
-    if (coding := request.headers.get("transfer-encoding")) is None:
+    if len(length) > 99 or int(length) > MAX_BODY:  # int() fails on thousands of digits
+        raise HTTPError(413, f"a body may have {MAX_BODY} bytes, this one has {length[:80]}")
+    coding = request.headers.get("transfer-encoding")
+    if coding is None:
         return int(length)
     if "content-length" in request.headers or request.version == "HTTP/1.0":
         raise HTTPError(400, "needed no Content-Length beside Transfer-Encoding, and HTTP/1.1")
-    codings = listed(coding.lower())
-    if codings != ["chunked"]:
-        status = 400 if "chunked" in codings[:-1] or codings[-1] != "chunked" else 501
-        raise HTTPError(status, f"needed 'Transfer-Encoding: chunked', got {coding[:80]!a}")
+    *others, last = split_list(coding.lower())
+    if last != "chunked" or "chunked" in others:
+        raise HTTPError(400, f"needed 'chunked' last and once, got {coding[:80]!a}")
+    if others:
+        raise HTTPError(501, f"needed 'Transfer-Encoding: chunked', got {coding[:80]!a}")
     return None
 
 
-def read_request(connection: socket.socket, buffer: Buffer, head: bytes) -> Request:
-    """Understand a head, and take from the buffer the body that it announces."""
-    request = parse_request(head)
-    expected = request.headers.get("expect", "").lower() if request.version == "HTTP/1.1" else ""
-    if set(listed(expected)) - {"", "100-continue"}:
+def expects_continue(request: Request) -> bool:
+    """Tell whether the client waits for 100 Continue before the body (RFC 9110 §10.1.1)."""
+    if "expect" not in request.headers or request.version == "HTTP/1.0":
+        return False
+    expected = request.headers["expect"]
+    if set(split_list(expected.lower())) - {"", "100-continue"}:
         raise HTTPError(417, f"needed 'Expect: 100-continue', got {expected[:80]!a}")
-    if (length := body_length(request, MAX_BODY)) == 0:
+    return True
+
+
+def read_request(connection: Connection, head: bytes) -> Request:
+    """Understand a head, and read the body that it announces."""
+    request = parse_request(head)
+    expected, length = expects_continue(request), body_length(request)
+    if length == 0:
         return request
-    buffer.deadline = time.monotonic() + BODY_SECONDS
-    if expected and not buffer:
-        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = read_chunks(connection, buffer) if length is None else take(connection, buffer, length)
+    connection.deadline = connection.arrived + BODY_SECONDS
+    if expected and not connection.buffer:
+        connection.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = read_chunks(connection) if length is None else read_exactly(connection, length)
     return replace(request, body=body)
 
 
 def parse_request(head: bytes) -> Request:
-    """Understand a head: the request line, then a header a line (RFC 9112 §3)."""
+    """Understand a head: the request line, then one header per line (RFC 9112 §3)."""
     line, *lines = head.decode("latin-1").split("\r\n")
     if len(line) > MAX_LINE:
         raise HTTPError(414, f"a request line may have {MAX_LINE} bytes, this one has {len(line)}")
     if len(lines) > MAX_FIELDS:
         raise HTTPError(431, f"a head may have {MAX_FIELDS} fields, this one has {len(lines)}")
-    method, target, major, minor = matched(REQUEST_LINE, line, "'METHOD TARGET HTTP/1.1'")
+    method, target, major, minor = validate(REQUEST_LINE, line, "'METHOD TARGET HTTP/1.1'")
     if major != "1":
         raise HTTPError(505, f"needed HTTP/1.1, got HTTP/{major}.{minor}")
     if method not in METHODS:
         raise HTTPError(501, f"needed one of {', '.join(METHODS)}, got {method[:80]}")
-    version, headers = f"HTTP/1.{min(minor, '1')}", parse_headers(lines)
-    host = headers.get("host", "" if version == "HTTP/1.0" else "no Host")
-    matched(HOST_PORT, host, "one Host, and in it a name and perhaps a port")
-    host, path, query = matched(TARGET, target, "a target such as /path?query")
+    version = "HTTP/1.0" if minor == "0" else "HTTP/1.1"  # 1.2 would be read as 1.1
+    headers = parse_headers(lines)
+    if "host" not in headers and version == "HTTP/1.1":
+        raise HTTPError(400, "needed a Host, got none")
+    validate(HOST_PORT, headers.get("host", ""), "one Host: a name, and perhaps a port")
+    authority, path, query = parse_target(method, target)
+    if authority:  # what the target says replaces the header (RFC 9112 §3.2.2)
+        headers["host"] = authority
+    fields = parse_qs(query, keep_blank_values=True) if query else {}
+    return Request(method, target, path, fields, version, headers)
+
+
+def parse_target(method: str, target: str) -> tuple[str, str, str]:
+    """Split a target into authority, path and query (RFC 9112 §3.2)."""
+    authority, path, query = validate(TARGET, target, "a target such as /path?query")
     if target == "*" and method != "OPTIONS":
         raise HTTPError(400, f"the target * goes with OPTIONS, not with {method}")
-    if host:  # what the target says outdoes the header (RFC 9112 §3.2.2)
-        headers["host"] = host
-    path = unquote(path) or ("*" if method == "OPTIONS" else "/")
-    fields = parse_qs(query, keep_blank_values=True)
-    return Request(method, target, path, fields, version, headers)
+    if not path:
+        path = "*" if method == "OPTIONS" else "/"
+    return authority, unquote(path), query
 
 
 def parse_headers(lines: list[str]) -> dict[str, str]:
     """Give each name its value; if it comes twice, both, joined by a comma (RFC 9110 §5.3)."""
     headers: dict[str, str] = {}
     for line in lines:
-        name, value = matched(FIELD_LINE, line, "'Name: value'")
+        name, value = validate(FIELD_LINE, line, "'Name: value'")
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 
-def listed(value: str) -> list[str]:
-    """Take a header apart that is a list, at its commas (RFC 9110 §5.6.1)."""
+@lru_cache
+def load(name: str, second: int) -> bytes:
+    """Read a file from the folder `static`, once in a second at the most."""
+    return (STATIC / name).read_bytes()
+
+
+def split_list(value: str) -> list[str]:
+    """Split a header that is a list, at its commas (RFC 9110 §5.6.1)."""
     return [item.strip(" \t") for item in value.split(",")]
 
 
 def page(name: str, status: int = 200, media: str = "text/html; charset=utf-8") -> Response:
-    """Answer with a file from the folder `static`."""
-    return Response(status, media, (PAGES / name).read_bytes())
+    """Respond with a file from the folder `static`."""
+    return Response(status, media, load(name, int(time.time())))
 
 
-def plain(status: int, words: str, **headers: str) -> Response:
-    """Answer with a line of text."""
-    return Response(status, "text/plain; charset=utf-8", f"{words}\n".encode(), headers)
+def plain(status: int, text: str, **headers: str) -> Response:
+    """Respond with a line of text."""
+    return Response(status, "text/plain; charset=utf-8", f"{text}\n".encode(), headers)
 
 
 def hello(request: Request) -> Response:
@@ -318,12 +389,13 @@ def sleep(request: Request) -> Response:
     return plain(200, f"slept for {seconds} seconds")
 
 
-def locate(path: str) -> Path | None:
-    """Find the file or folder that a path means; None if there is none, or none inside STATIC."""
+def lookup_path(path: str) -> Path | None:
+    """Find the file or folder of a path; None for none, or for one outside DOCUMENT_ROOT."""
     name = path.removeprefix("/static").lstrip("/")
+    wanted = DOCUMENT_ROOT / name / "index.html" if path.endswith("/") else DOCUMENT_ROOT / name
     with suppress(OSError, RuntimeError):  # a name may be too long, links may go in a circle
-        file = (STATIC / name / "index.html" if path.endswith("/") else STATIC / name).resolve()
-        inside = file.is_relative_to(STATIC) and not set(name) & set("\\:")
+        file = wanted.resolve()
+        inside = file.is_relative_to(DOCUMENT_ROOT) and not set(name) & set("\\:")
         if inside and (file.is_file() or file.is_dir()) and os.access(file, os.R_OK):
             return file
     return None
@@ -343,8 +415,8 @@ def etag_of(status: os.stat_result) -> str:
     return f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
 
 
-def unchanged(request: Request, etag: str, modified: int) -> bool:
-    """Tell whether the caller has what we have (RFC 9110 §13.1.2, §13.1.3)."""
+def is_not_modified(request: Request, etag: str, modified: int) -> bool:
+    """Tell whether the client has this version already (RFC 9110 §13.1.2, §13.1.3)."""
     if tags := request.headers.get("if-none-match"):
         return tags == "*" or etag in re.findall(r'"[!#-~\x80-\xff]*"', tags)
     try:
@@ -353,63 +425,69 @@ def unchanged(request: Request, etag: str, modified: int) -> bool:
         return False
 
 
-def wanted(header: str, size: int) -> list[range] | None:
-    """Understand a Range: None for the whole, [] if there are no such bytes (RFC 9110 §14.1)."""
-    found, (unit, _, parts) = [], header.partition("=")
-    for part in listed(parts):
+def parse_range(header: str, size: int) -> list[range]:
+    """List the ranges that are asked for; none if the header is to be ignored (RFC 9110 §14.2)."""
+    unit, _, parts = header.partition("=")
+    ranges: list[range] = []
+    for part in split_list(parts):
         match = re.fullmatch("([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18})", part)
         if not match or unit.lower() != "bytes":
-            return None
+            return []
         first, last, suffix = match.groups("")
         if last and int(last) < int(first):
-            return None
+            return []
         start = max(0, size - int(suffix)) if suffix else int(first)
-        found.append(range(start, min(size, int(last) + 1) if last else size))
-    found = [part for part in found if part]
-    return found if len(found) <= MAX_RANGES and sum(map(len, found)) <= size else None
+        ranges.append(range(start, min(size, int(last) + 1) if last else size))
+    too_much = len(ranges) > MAX_RANGES or sum(map(len, ranges)) > size
+    return [] if too_much else ranges
 
 
-def several(media: str, extracts: list[Extract]) -> Response:
+def multipart_byteranges(media: str, extracts: list[Extract]) -> Response:
     """Put several parts of a file in one body, each with a head of its own (RFC 9110 §14.6)."""
     boundary = secrets.token_hex(16)
     pieces: list[bytes | Extract] = []
     for extract in extracts:
-        head = f"--{boundary}\r\nContent-Type: {media}\r\nContent-Range: {extract.place}\r\n\r\n"
-        pieces += [head.encode(), extract, b"\r\n"]
+        lines = f"Content-Type: {media}\r\nContent-Range: {extract.content_range}\r\n"
+        pieces += [f"--{boundary}\r\n{lines}\r\n".encode(), extract, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
     return Response(206, f"multipart/byteranges; boundary={boundary}", b"", pieces=tuple(pieces))
 
 
-def deliver(request: Request, file: Path) -> Response:
-    """Answer with a file, or with what the caller lacks of it (RFC 9110 §13.2.2)."""
+def file_response(request: Request, file: Path) -> Response:
+    """Respond with a file, or with what the client lacks of it (RFC 9110 §13.2.2)."""
     status, media = file.stat(), media_type(file)
     size, modified, etag = status.st_size, int(status.st_mtime), etag_of(status)
-    date = formatdate(modified, usegmt=True)
+    date = http_date(modified)
     headers = {"ETag": etag, "Last-Modified": date, "Accept-Ranges": "bytes"}
-    if unchanged(request, etag, modified):
+    if is_not_modified(request, etag, modified):
         return Response(304, media, b"", headers)
-    same = request.headers.get("if-range", etag) in (etag, date)
-    header = request.headers.get("range", "") if request.method == "GET" and same else ""
-    extract = partial(Extract, file, etag)
-    if (parts := wanted(header, size)) is None:
-        return Response(200, media, b"", headers, (extract(range(size)),))
-    extracts = [extract(part, f"bytes {part.start}-{part.stop - 1}/{size}") for part in parts]
+    ranges = []
+    if request.method == "GET" and request.headers.get("if-range", etag) in (etag, date):
+        ranges = parse_range(request.headers.get("range", ""), size)
+    if not ranges:
+        return Response(200, media, b"", headers, (Extract(file, etag, range(size)),))
+    extracts = [
+        Extract(file, etag, part, f"bytes {part.start}-{part.stop - 1}/{size}")
+        for part in ranges
+        if part  # one that is empty begins after the end of the file
+    ]
     if not extracts:
         return plain(416, f"there are {size} bytes", **{"Content-Range": f"bytes */{size}"})
     if len(extracts) > 1:
-        return replace(several(media, extracts), headers=headers)
-    headers["Content-Range"] = extracts[0].place
+        return replace(multipart_byteranges(media, extracts), headers=headers)
+    headers["Content-Range"] = extracts[0].content_range
     return Response(206, media, b"", headers, (extracts[0],))
 
 
 def static(request: Request) -> Response:
-    """Answer with what a path below /static/ means, or say where it is."""
-    if not (file := locate(request.path)):
+    """Respond with what a path below /static/ means, or say where it is."""
+    file = lookup_path(request.path)
+    if not file:
         return page("404.html", 404)
     if file.is_dir():
         query = "".join(request.target.partition("?")[1:])
         return plain(301, "a folder ends in a slash", Location=f"{quote(request.path)}/{query}")
-    return deliver(request, file)
+    return file_response(request, file)
 
 
 Handler = Callable[[Request], Response]
@@ -425,234 +503,259 @@ ROUTES: dict[tuple[str, str], Handler] = {
 }
 
 
+def route_path(path: str) -> str:
+    """Return the path of a route: a route that ends in a slash is for all paths below it."""
+    paths = {known for _, known in ROUTES}
+    folder = "/".join(path.split("/")[:2]) + "/"
+    return folder if folder in paths and path not in paths else path
+
+
 def route(request: Request) -> Response:
-    """Look up the handler of a path, or of its folder: 404 for none, 405 for other methods."""
-    paths, folder = {path for _, path in ROUTES}, "/".join(request.path.split("/")[:2]) + "/"
-    name = folder if folder in paths and request.path not in paths else request.path
-    methods = {method for method, path in ROUTES if name in (path, "*")}
+    """Look up the handler: 404 where the path has none, 405 where it has other methods."""
+    method = "GET" if request.method == "HEAD" else request.method
+    path = request.path if (method, request.path) in ROUTES else route_path(request.path)
+    if handler := ROUTES.get((method, path)):
+        return handler(request)
+    methods = {method for method, known in ROUTES if path in (known, "*")}
     if not methods:
         return page("404.html", 404)
     if "GET" in methods:
         methods.add("HEAD")
-    if request.method not in methods:
-        allow = ", ".join(sorted(methods | {"OPTIONS"}))
-        if request.method == "OPTIONS":
-            return Response(204, "text/plain", b"", {"Allow": allow})
-        return plain(405, f"{request.path} has no {request.method}", Allow=allow)
-    method = "GET" if request.method == "HEAD" else request.method
-    return ROUTES[method, name](request)
+    allow = ", ".join(sorted(methods | {"OPTIONS"}))
+    if request.method == "OPTIONS":
+        return Response(204, "text/plain", b"", {"Allow": allow})
+    return plain(405, f"{request.path} has no {request.method}", Allow=allow)
+
+
+def check_headers(response: Response) -> None:
+    """Raise ValueError for a header that a client could take for two, or for none."""
+    for name, value in {"Content-Type": response.content_type, **response.headers}.items():
+        if not FIELD_LINE.fullmatch(f"{name}: {value}"):
+            raise ValueError(f"this is no header: {name}: {value!a:.80}")
 
 
 def respond(request: Request) -> Response:
-    """Answer a request, whatever happens: a handler that fails costs its visitor a 500."""
+    """Return a response, whatever happens: a handler that fails costs no more than a 500."""
     try:
-        return route(request)
+        response = route(request)
+        check_headers(response)
+        return response
+    except HTTPError as error:
+        return plain(error.status, error.reason)
     except Exception:
         log.exception("the handler of %s failed", request.target)
         return plain(500, "the server failed, and its log says why")
 
 
-def persists(request: Request) -> bool:
-    """Tell whether the caller will use the connection again (RFC 9112 §9.3)."""
-    options = listed(request.headers.get("connection", "").lower())
+def keep_alive(request: Request) -> bool:
+    """Tell whether the client can send a further request (RFC 9112 §9.3)."""
+    options = split_list(request.headers.get("connection", "").lower())
     return "close" not in options and (request.version == "HTTP/1.1" or "keep-alive" in options)
 
 
-def rings(bell: socket.socket) -> bool:
-    """Tell whether the door has been closed: then somebody has let go of the bell's rope."""
-    return bool(select.select([bell], [], [], 0)[0])
+def wait_for_request(connection: Connection, server: Server) -> bool:
+    """Wait for a request to begin; if the server stops, or others wait, a further one is there."""
+    seconds = connection.arrived + IDLE_SECONDS - time.monotonic()
+    if connection.requests:
+        server.idle.add(connection)  # and then look at `stopping`: stop_idle does the reverse
+        seconds = 0 if server.stopping or server.pool.saturated() else IDLE_SECONDS
+    try:
+        if not connection.buffer:
+            connection.buffer += connection.recv(seconds)
+    finally:
+        server.idle.discard(connection)
+    if connection.requests and seconds > 0:
+        connection.arrived = time.monotonic()
+    connection.deadline = connection.arrived + HEAD_SECONDS
+    return bool(connection.buffer)
 
 
-def begins(selector: selectors.BaseSelector, connection: socket.socket, buffer: Buffer) -> bool:
-    """Wait for the next request to begin; say no after IDLE_SECONDS, or if the bell rings."""
-    if not buffer:
-        seconds = min(IDLE_SECONDS, buffer.deadline - time.monotonic())
-        ready = [key.fileobj for key, _ in selector.select(max(0, seconds))]  # blocking
-        if connection in ready:
-            buffer += connection.recv(65536)
-    return buffer != b""
-
-
-def send(connection: socket.socket, piece: bytes | Extract) -> None:
+def send(connection: Connection, piece: bytes | Extract) -> None:
     """Send some bytes, or an extract of a file, which never is in memory as a whole."""
     if isinstance(piece, bytes):
-        connection.sendall(piece)  # blocking
+        connection.sock.sendall(piece)  # blocking
     elif piece:
         with piece.file.open("rb") as file:
             same = etag_of(os.fstat(file.fileno())) == piece.etag
-            if not same or connection.sendfile(file, piece.bytes.start, len(piece)) < len(piece):
-                raise ConnectionError(f"{piece.file.name} is not what it was")
+            sent = connection.sock.sendfile(file, piece.bytes.start, len(piece)) if same else 0
+        if sent < len(piece):
+            raise ConnectionError(f"{piece.file.name} is not what it was")
 
 
-def hang_up(connection: socket.socket, house: "House") -> None:
-    """Leave the closing to an usher, so that no caller waits for it."""
-    if house.ushers.jobs.qsize() < MAX_QUEUE:
-        deadline = time.monotonic() + LINGER_SECONDS
-        house.ushers.execute(partial(show_out, connection.dup(), deadline))
+def close_later(connection: Connection, server: Server) -> None:
+    """Leave a lingering close to another thread, so that no client waits for it."""
+    connection.buffer.clear()
+    connection.deadline = time.monotonic() + LINGER_SECONDS
+    server.closers.execute(partial(lingering_close, connection))
 
 
-def show_out(connection: socket.socket, deadline: float) -> None:
-    """Close so that the last answer arrives: say no more, and hear him out (RFC 9112 §9.6)."""
-    with connection, suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
-        while (seconds := deadline - time.monotonic()) > 0:
-            connection.settimeout(seconds)
-            if not connection.recv(65536):  # blocking
-                break
+def lingering_close(connection: Connection) -> None:
+    """Close so that the last response arrives: end it, and read what comes (RFC 9112 §9.6)."""
+    with connection.sock, suppress(OSError):
+        connection.sock.shutdown(socket.SHUT_WR)
+        while (seconds := connection.deadline - time.monotonic()) > 0 and connection.recv(seconds):
+            pass
 
 
-def turn_away(connection: socket.socket, house: "House") -> None:
+def reject(connection: Connection, server: Server) -> None:
     """Say that the queue is full, and when to try again (RFC 9110 §15.6.4)."""
-    busy = plain(503, "too many callers wait already", **{"Retry-After": "1"})
-    with connection, suppress(OSError):
-        connection.sendall(build_response(busy, keep=False, bodiless=False))
-        hang_up(connection, house)
+    busy = plain(503, "too many connections wait already", **{"Retry-After": "1"})
+    with suppress(OSError):
+        connection.sock.sendall(build_response(busy, keep=False, head_only=False))
+    close_later(connection, server)
 
 
-def handle_request(connection: socket.socket, buffer: Buffer, house: "House", number: int) -> bool:
-    """Read one request, answer it, and log both in a line; say whether another may follow."""
-    head, keep = b"", False
+def handle_request(connection: Connection, server: Server) -> bool:
+    """Read one request, send its response, log both in a line; say whether another may follow."""
+    head, line, keep = b"", "rejected:", False
     try:
-        head = read_head(connection, buffer)
-        request = read_request(connection, buffer, head)
-        asked, response = f"{request.method} {request.target}", respond(request)
-        keep = persists(request) and not rings(house.bell) and not house.pool.crowded()
+        head = read_head(connection)
+        request = read_request(connection, head)
+        connection.requests += 1
+        line = f"{request.method} {request.target}"
+        response = respond(request)
+        keep = keep_alive(request) and not server.stopping
     except HTTPError as error:
-        asked, response = "refused:", plain(*error.args)
-    log.info("connection %d: %s %d", number, asked, response.status)
-    bodiless = (head or buffer).startswith(b"HEAD ")
-    connection.sendall(build_response(response, keep, bodiless))  # blocking
-    for piece in () if bodiless else response.pieces:
+        response = plain(error.status, error.reason)
+    except TimeoutError:
+        response = plain(408, "the request was not whole in time")
+    log.info("connection %d: %s %d", connection.number, line, response.status)
+    head_only = (head or connection.buffer).startswith(b"HEAD ")
+    data = build_response(response, keep, head_only)
+    large = len(data) >= 65536 or response.pieces
+    connection.set_timeout(SEND_SECONDS if large else IDLE_SECONDS)
+    connection.sock.sendall(data)  # blocking
+    for piece in () if head_only else response.pieces:
         send(connection, piece)
     return keep
 
 
-def handle_connection(
-    connection: socket.socket, buffer: Buffer, house: "House", number: int
-) -> None:
-    """Hold one conversation, request after request, then hang up."""
+def handle_connection(connection: Connection, server: Server) -> None:
+    """Serve one request after another; while other connections wait, each has its turn."""
     try:
-        with connection, selectors.DefaultSelector() as selector:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(SEND_SECONDS)
-            selector.register(connection, selectors.EVENT_READ)
-            more = begins(selector, connection, buffer)  # the bell does not hurry a newcomer
-            selector.register(house.bell, selectors.EVENT_READ)
-            while more:
-                more = handle_request(connection, buffer, house, number)
-                buffer.deadline = time.monotonic() + max(IDLE_SECONDS, HEAD_SECONDS)
-                more = more and begins(selector, connection, buffer)
-            hang_up(connection, house)
-    except OSError as error:  # a caller may vanish at any moment
-        log.info("connection %d: %s", number, error)
+        while wait_for_request(connection, server) and handle_request(connection, server):
+            connection.arrived = time.monotonic()
+            if server.pool.saturated():
+                server.pool.execute(partial(handle_connection, connection, server))
+                return
+    except OSError as error:  # a client may leave at any moment
+        log.info("connection %d: %s", connection.number, error)
+    close_later(connection, server)
 
 
 class ThreadPool:
-    """A fixed crew of workers who take their jobs from one queue."""
+    """A fixed number of workers, threads that take their jobs from one queue."""
 
     def __init__(self, size: int, role: str = "worker") -> None:
-        """Start `size` workers; raise ValueError for less than one."""
-        if size < 1:
-            raise ValueError(f"a pool needs at least 1 worker, not {size}")
+        """Start `size` workers."""
         self.jobs: queue.Queue[Job | None] = queue.Queue()
         names = [f"{role}-{number}" for number in range(1, size + 1)]
-        self.crew = [threading.Thread(target=self.work, name=name, daemon=True) for name in names]
-        for worker in self.crew:
+        self.workers = [threading.Thread(target=self.work, name=name) for name in names]
+        for worker in self.workers:
             worker.start()
 
     def execute(self, job: Job) -> None:
-        """Queue a job for the next worker who is free."""
+        """Queue a job for the next worker that is free."""
         self.jobs.put(job)
 
-    def crowded(self) -> bool:
+    def saturated(self) -> bool:
         """Tell whether there are more jobs than workers, those that are being done included."""
-        return self.jobs.unfinished_tasks > len(self.crew)
+        return self.jobs.unfinished_tasks > len(self.workers)
 
     def work(self) -> None:
-        """Do one job after another; a job that fails costs no worker."""
-        while (job := self.jobs.get()) is not None:  # blocking
+        """Do one job after another until the sentinel; a job that fails costs no worker."""
+        while True:
+            job = self.jobs.get()  # blocking
+            if job is None:
+                break
             try:
                 job()
             except Exception:
                 log.exception("a job failed")
             self.jobs.task_done()
-        log.info("goes home")
+        log.info("worker exits")
 
     def shut_down(self, seconds: int) -> bool:
-        """Let the workers finish the queue and go; say whether all did within `seconds`."""
-        for _ in self.crew:
-            self.jobs.put(None)
+        """Let the workers finish the queue and exit; say whether all did within `seconds`."""
+        for _ in self.workers:
+            self.jobs.put(None)  # a sentinel for each
         deadline = time.monotonic() + seconds
-        for worker in self.crew:
+        for worker in self.workers:
             worker.join(max(0, deadline - time.monotonic()))  # blocking
-        return not any(worker.is_alive() for worker in self.crew)
+        return not any(worker.is_alive() for worker in self.workers)
 
 
-@dataclass(frozen=True)
-class House:
-    """What all conversations share: the bell, the workers, and the ushers who show callers out."""
-
-    bell: socket.socket
-    pool: ThreadPool
-    ushers: ThreadPool
-
-
-def serve(listener: socket.socket, house: House) -> None:
-    """Queue every caller for the crew while there is room, until the door is closed."""
+def serve(listener: socket.socket, server: Server) -> None:
+    """Queue every connection for which there is room, until the listener is closed."""
     number = 0
     while listener.fileno() >= 0:  # which is -1 once it is closed
         try:
-            connection, peer = listener.accept()  # blocking
-        except OSError:  # nobody called for a second, the caller is gone, or the door is closed
+            sock, peer = listener.accept()  # blocking
+        except OSError:  # no client for a second, the client has left, the listener is closed
             time.sleep(0.01)  # or no descriptor is left
             continue
         number += 1
-        log.info("connection %d from %s:%d", number, *peer)
-        if house.pool.jobs.qsize() >= MAX_QUEUE:
-            turn_away(connection, house)
-            continue
-        buffer = Buffer()
-        buffer.deadline = time.monotonic() + HEAD_SECONDS  # whoever arrives has to speak up
-        house.pool.execute(partial(handle_connection, connection, buffer, house, number))
+        log.info("connection %d from %s", number, address(*peer))
+        connection = Connection(sock, number, peer[0])
+        if server.pool.jobs.qsize() >= MAX_QUEUE:
+            reject(connection, server)
+        else:
+            server.pool.execute(partial(handle_connection, connection, server))
 
 
 def listen() -> socket.socket:
     """Claim HOST:PORT, or end the program with the reason."""
+    family = socket.AF_INET6 if ":" in HOST else socket.AF_INET
     try:
-        listener = socket.create_server((HOST, int(PORT)))
+        listener = socket.create_server((HOST, int(PORT)), family=family, backlog=1024)
     except (OSError, OverflowError, ValueError) as error:
         sys.exit(f"cannot listen on HOST={HOST} PORT={PORT} ({error}): set another, or PORT=0")
-    listener.settimeout(1)  # seconds: on Windows a waiting accept does not hear Ctrl-C
+    listener.settimeout(1)  # seconds: on Windows a waiting accept does not notice Ctrl-C
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections, too
     return listener
 
 
-def close_on_signal(listener: socket.socket, rope: socket.socket) -> None:
-    """Ring, and close the door, at the first Ctrl-C or SIGTERM; a second one ends the program."""
+def stop_on_signal(listener: socket.socket, server: Server) -> None:
+    """Close the listener at the first Ctrl-C or SIGTERM; a second one ends the program at once."""
 
-    def close_door(*_: object) -> None:
+    def stop(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)  # the next one kills
-        rope.close()  # whoever waits at the bell can read from it now: that nothing more will come
-        listener.close()  # `accept` fails from now on, and a caller who was accepted is not lost
+        server.stopping = True
+        listener.close()  # `accept` fails from now on; a connection that was accepted is not lost
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, close_door)
+        signal.signal(number, stop)
+
+
+def stop_idle(server: Server) -> None:
+    """Let each idle connection read that nothing more will come, where the system can do that."""
+    for connection in list(server.idle):
+        with suppress(OSError):  # a client may leave at any moment
+            connection.sock.shutdown(socket.SHUT_RD)
+
+
+def start_log() -> None:
+    """Log to stderr what is of LOG_LEVEL or above, or end the program if there is no such level."""
+    try:
+        logging.basicConfig(level=LOG_LEVEL.upper(), format=LOG_FORMAT)
+    except ValueError:
+        sys.exit(f"cannot use LOG_LEVEL={LOG_LEVEL}: set DEBUG, INFO, WARNING, ERROR or CRITICAL")
 
 
 def main() -> None:
-    """Listen, say where, and serve until asked to stop: then the door, the queue, the crew."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    """Listen, say where, and serve until asked to stop: then finish what was accepted."""
+    start_log()
     listener = listen()
-    bell, rope = socket.socketpair()
-    house = House(bell, ThreadPool(WORKERS), ThreadPool(4, role="usher"))
-    close_on_signal(listener, rope)
-    host, port = listener.getsockname()
-    print(f"Listening on http://{host}:{port}", flush=True)
-    serve(listener, house)
-    log.info("the door is closed, and the queue will be finished")
-    if not house.pool.shut_down(GRACE_SECONDS) or not house.ushers.shut_down(LINGER_SECONDS + 1):
+    server = Server(ThreadPool(WORKERS), ThreadPool(4, role="closer"))
+    stop_on_signal(listener, server)
+    print(f"Listening on http://{address(*listener.getsockname())}", flush=True)
+    serve(listener, server)
+    log.info("the listener is closed, and the queue will be finished")
+    stop_idle(server)
+    if not (server.pool.shut_down(GRACE_SECONDS) and server.closers.shut_down(LINGER_SECONDS + 1)):
         log.warning("GRACE_SECONDS=%d are over, and the rest is dropped", GRACE_SECONDS)
-        os._exit(0)  # without waiting for those who are left
+        os._exit(0)  # without waiting for the workers that are left
 
 
 if __name__ == "__main__":

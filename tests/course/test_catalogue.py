@@ -63,7 +63,7 @@ def imported(known):
 
 @every_lesson
 def test_the_words_of_an_entry_are_filled_in(known):
-    assert all([known.title, known.question.endswith("?"), known.flaw, known.tier])
+    assert all([known.title, known.question.endswith("?"), known.limitation, known.tier])
     assert known.minutes > 0
     assert known.points > 0
 
@@ -122,7 +122,7 @@ def test_a_lesson_knows_its_number_file_and_command():
 
 
 def entry(slug, **more):
-    given = {"slug": slug, "title": "T", "question": "Q?", "flaw": "F"}
+    given = {"slug": slug, "title": "T", "question": "Q?", "limitation": "F"}
     given |= {"touches": [], "minutes": 1, "points": 1, "tier": "I"} | more
     return "[[lesson]]\n" + "".join(f"{key} = {value!r}\n" for key, value in given.items())
 
@@ -160,7 +160,7 @@ def test_heirs_are_the_stage_and_all_that_build_on_it(forked, name, family):
         ([], r"no \[\[lesson\]\] in it"),
         (["oops"], "cannot read"),
         ([entry("s01_a", colour="red")], "'s01_a': missing or unknown: colour"),
-        ([entry("s01_a").replace("flaw", "flow")], "missing or unknown: flaw, flow"),
+        ([entry("s01_a").replace("limitation", "flow")], "missing or unknown: flow, limitation"),
         ([entry("one")], "like s05_routing"),
         ([entry("s01_a"), entry("s01_a")], "needed a new name"),
         ([entry("s01_a"), entry("s02_b", builds_on="s03_c")], "must name an earlier lesson"),

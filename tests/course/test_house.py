@@ -15,7 +15,7 @@ def test_the_readme_lists_the_lessons_as_the_catalogue_does():
     rows = [line for line in README.splitlines() if "](stages/s" in line]
     wanted = [
         f"| {known.number} | [{known.title}](stages/{known.slug}.py) | {known.question} "
-        f"| {known.flaw} |"
+        f"| {known.limitation} |"
         for known in lessons()
     ]
     assert rows == wanted

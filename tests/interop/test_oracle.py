@@ -137,19 +137,19 @@ class Pieces:
         pass
 
 
-def we_read(stage, connection, buffer):
+def we_read(stage, connection):
     """Let a stage read one request."""
     try:
-        head = stage.read_head(connection, buffer)
-        request = stage.read_request(connection, buffer, head)
+        head = stage.read_head(connection)
+        request = stage.read_request(connection, head)
     except stage.HTTPError as error:
-        return Refused("{} {}".format(*error.args))
+        return Refused(f"{error.status} {error.reason}")
     except ConnectionError as error:
         return Refused(str(error))
     headers = dict(request.headers)
     if "transfer-encoding" in headers:  # h11 gives it in lower case (RFC 9112 §7)
         headers["transfer-encoding"] = headers["transfer-encoding"].lower()
-    rest = bytes(buffer) + b"".join(connection.pieces)
+    rest = bytes(connection.buffer) + b"".join(connection.sock.pieces)
     return Accepted(request.method, request.target, request.version, headers, request.body, rest)
 
 
@@ -184,10 +184,11 @@ def joined(fields):
 
 def readings(stage, pieces):
     """Yield what is there to read, our reading and h11's, for one request behind another."""
-    connection, buffer = Pieces(pieces), getattr(stage, "Buffer", bytearray)()
+    connection = stage.Connection(Pieces(pieces), 0, "127.0.0.1")
+    connection.deadline = float("inf")  # from s12
     data = b"".join(pieces)
     while data:
-        ours, theirs = we_read(stage, connection, buffer), h11_reads(data)
+        ours, theirs = we_read(stage, connection), h11_reads(data)
         yield data, ours, theirs
         data = ours.rest if alike(ours, theirs) and isinstance(ours, Accepted) else b""
 

@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc):
         ]
         if ours(metafunc.config):
             cases += must_fail(metafunc.function.__name__, promise)
-        elif promise.flaw:
+        elif promise.limitation:
             cases = []
         metafunc.parametrize("case", [case for case in cases if choosable(case, metafunc.config)])
 

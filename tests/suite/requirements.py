@@ -30,7 +30,7 @@ class Promise:
     first: str
     until: str | None = None  # the stage that replaces it by another sentence
     new: bool = True  # the stage before breaks it: that is the lesson
-    flaw: bool = False  # what the next stage cures: asked of our own stages only
+    limitation: bool = False  # what the next stage removes: asked of our own stages only
     costly: bool = False  # seconds of a processor: later stages keep it among the slow tests
     python: bool = False  # needs Python of an implementation, or its way of printing
     settings: dict[str, object] = field(default_factory=dict)
@@ -41,9 +41,9 @@ class Promise:
         return tuple(known for known in heirs(self.first) if known not in replaced)
 
 
-def since(first, *, until=None, new=True, flaw=False, costly=False, python=False, **settings):
+def since(first, *, until=None, new=True, limitation=False, costly=False, python=False, **settings):
     """Say a sentence of a stage and of all that build on it; see Promise."""
-    return pytest.mark.since(Promise(first, until, new, flaw, costly, python, settings))
+    return pytest.mark.since(Promise(first, until, new, limitation, costly, python, settings))
 
 
 class Witness(Server):

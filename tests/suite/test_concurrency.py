@@ -31,7 +31,7 @@ def test_sleep_refuses_what_is_no_time(server):
         expect(server.say(get(f"/sleep?seconds={seconds}")), 400)
 
 
-@since("s06", until="s07", flaw=True)
+@since("s06", until="s07", limitation=True)
 def test_a_fast_request_waits_behind_a_slow_one(server):
     with crowd(server, 1, get("/sleep?seconds=1")) as [slow], server.visit() as fast:
         fast.send(GET)
@@ -63,7 +63,7 @@ def test_a_hundred_visitors_in_a_row_are_all_served(server):
         expect(server.say(GET), 200, ending="closed")
 
 
-@since("s07", until="s08", new=False, flaw=True)
+@since("s07", until="s08", new=False, limitation=True)
 def test_two_hundred_visitors_are_two_hundred_threads(server):
     with crowd(server, 200):
         until(lambda: threads(server) > 200, "every visitor has a thread")
@@ -100,6 +100,36 @@ def test_the_log_says_when_who_and_what(server):
     logged(server, r"^ *\d+ ms +\S+ +connection 1: GET /about\S* 200$")
 
 
+@since("s06", LOG_LEVEL="warning")
+def test_the_log_level_can_be_chosen(server):
+    """A benchmark compares servers without their logs; a failure is logged all the same."""
+    for path in ("/", "/no", "/health"):
+        server.say(get(path))
+    assert "connection 1" not in server.log, "needed no line for a request"
+
+
+@since("s07", until="s08", python=True)
+def test_a_thread_that_cannot_start_costs_one_connection(implementation):
+    script = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+listener.settimeout(1)
+threading.Thread(target=stage.serve, args=(listener,), daemon=True).start()
+def fail(thread):
+    raise RuntimeError("can't start new thread")
+start, threading.Thread.start = threading.Thread.start, fail
+with socket.create_connection(listener.getsockname(), timeout=2) as client:
+    print("closed:", client.recv(1) == b"", flush=True)
+threading.Thread.start = start
+with socket.create_connection(listener.getsockname(), timeout=2) as client:
+    client.sendall(b"GET / HTTP/1.1\\r\\nHost: test\\r\\n\\r\\n")
+    print("served:", client.recv(15) == b"HTTP/1.1 200 OK", flush=True)
+"""
+    words = drive(implementation, script)
+    assert "closed: True" in words, "needed the connection without a thread to be closed"
+    assert "served: True" in words, "needed the next connection to be served"
+
+
 @since("s08", WORKERS=2)
 def test_no_more_are_served_at_once_than_there_are_workers(server):
     with crowd(server, 2, HALF) as busy, server.visit() as third:
@@ -122,11 +152,6 @@ def test_eight_sleepers_on_four_workers_are_two_waves(server):
     waves = sorted(exchange.moments.first_byte - first for exchange in exchanges)
     assert waves[3] < 2 <= waves[4] + 0.01
     assert waves[7] < 4
-
-
-@since("s08", python=True)
-def test_a_pool_needs_at_least_one_worker(implementation):
-    assert "ValueError" in drive(implementation, "stage.ThreadPool(0)")
 
 
 @since("s08", python=True)

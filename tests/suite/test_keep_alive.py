@@ -1,7 +1,11 @@
 """One connection, many answers: where each request ends, and when the connection does."""
 
+import socket
+import threading
+import time
+
 from suite.chance import blob, word
-from suite.clients import ask, chunked, crowd, get, ready, refuses, signals, until
+from suite.clients import ask, chunked, crowd, drive, get, ready, refuses, signals, until
 from suite.report import expect, expect_each
 from suite.requirements import since
 
@@ -51,7 +55,7 @@ def test_a_body_ends_where_its_length_says(server):
     expect_each(exchange, 200, 405, 404, 200, ending="closed")
 
 
-@since("s10")
+@since("s11")
 def test_a_body_may_come_in_chunks(server):
     chunks = [b"w", word().encode(), b"", b"GET / HTTP/1.1\r\n\r\n", blob(5000)]
     with server.visit() as visitor:
@@ -62,13 +66,13 @@ def test_a_body_may_come_in_chunks(server):
             assert exchange.answers[1].json() == {"status": "ok"}
 
 
-@since("s10", new=False)
+@since("s11", new=False)
 def test_a_body_in_chunks_over_one_mebibyte_is_refused(server):
     answer = expect(server.say(chunked("/echo", bytes(2**20), b"x")), ending="closed")
     assert answer.status in (400, 413), "needed a refusal"
 
 
-@since("s10")
+@since("s11")
 def test_head_has_the_head_of_get_and_no_body(server):
     """A body would be taken for the beginning of the next answer."""
     for path in ("/", "/health", "/nothing"):
@@ -182,7 +186,7 @@ def test_who_says_nothing_is_let_go(server):
             assert not exchange.received
 
 
-@since("s10", flaw=True, WORKERS=2, IDLE_SECONDS=60)
+@since("s10", limitation=True, WORKERS=2, IDLE_SECONDS=60)
 def test_as_many_silent_guests_as_workers_hold_up_a_newcomer(server):
     """A thread that waits for one caller serves no other: it is the motive for an event loop."""
     with server.visit() as first, server.visit() as second:
@@ -216,3 +220,73 @@ def test_the_last_answer_before_the_end_says_so(server):
         visitor.send(b"Host: test\r\n\r\n")
         expect(visitor.read(), 200, headers={"Connection": "close"}, ending="closed")
     assert server.wait() == 0
+
+
+IDLE = """
+import socket, time
+near, far = socket.socketpair()
+near.settimeout(3)
+shared = [None for name in stage.Server.__dataclass_fields__ if name in ("pool", "closers")]
+server, connection = stage.Server(*shared), stage.Connection(near, 1, "127.0.0.1")
+connection.requests = 1
+"""
+
+
+@since("s10", python=True)
+def test_a_connection_that_becomes_idle_after_the_stop_is_closed(implementation):
+    script = (
+        IDLE
+        + """
+server.stopping, start = True, time.monotonic()
+try:
+    print("another:", stage.wait_for_request(connection, server))
+except TimeoutError:
+    print("another: False")
+print("waited:", time.monotonic() - start > 1)
+"""
+    )
+    words = drive(implementation, script)
+    assert "another: False\nwaited: False" in words, "needed it not to wait when the server stops"
+
+
+@since("s10", python=True)
+def test_a_connection_that_is_over_is_forgotten(implementation):
+    script = (
+        IDLE
+        + """
+far.close()
+class Pool:
+    def saturated(self):
+        return False
+server.pool = Pool()
+try:
+    print("another:", stage.wait_for_request(connection, server))
+except OSError:
+    print("another: False")
+print("kept:", len(server.idle))
+"""
+    )
+    words = drive(implementation, script)
+    assert "another: False\nkept: 0" in words, (
+        "needed nothing to be kept of a connection that is over"
+    )
+
+
+@since("s10", new=False)
+def test_a_client_that_reads_slowly_gets_every_byte(server):
+    """What does not fit into the system's buffers waits until the client has read some."""
+    body, times = blob(2**20), 6
+    asked = ask("POST /echo HTTP/1.1", f"Content-Length: {len(body)}", body=body)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(server.address)
+        last = asked.replace(b"Host", b"Connection: close\r\nHost", 1)
+        sender = threading.Thread(target=client.sendall, args=(asked * (times - 1) + last,))
+        sender.start()
+        time.sleep(0.5)
+        received = bytearray()
+        while chunk := client.recv(2**20):
+            received += chunk
+        sender.join()
+    assert received.count(body) == times, "needed every byte of every response"

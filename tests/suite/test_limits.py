@@ -10,6 +10,7 @@ from suite.clients import (
     GET,
     HALF,
     MEBIBYTE,
+    REST,
     ask,
     chunked,
     crowd,
@@ -113,25 +114,17 @@ def test_who_does_not_read_his_answers_is_dropped(server):
 
 @since("s12", WORKERS=1, MAX_QUEUE=3)
 def test_who_finds_the_queue_full_is_told_to_come_again(server):
-    with server.visit() as served:
-        served.send(ask("GET /health HTTP/1.1"))
-        expect(served.read(answers=1), 200)  # the only worker is his, until he goes
-        with crowd(server, 3, GET) as queued, server.visit() as away:
-            away.send(GET)
-            expect(away.read(), 503, headers={"Retry-After": "1"}, ending="closed")
-            served.send(GET)
-            for visitor in (served, *queued):
-                expect(visitor.read(), 200, ending="closed")
-
-
-@since("s12", WORKERS=1)
-def test_who_stays_does_not_let_others_wait(server):
-    """One who asks again and again would else keep his worker for ever."""
-    with server.visit() as guest, server.visit() as newcomer:
-        guest.send(ask("GET /sleep?seconds=1 HTTP/1.1"))
-        newcomer.send(GET)
-        expect(guest.read(), 200, headers={"Connection": "close"}, ending="closed")
-        expect(newcomer.read(), 200, ending="closed")
+    """The only worker waits for the rest of a request, and three more wait for the worker."""
+    with (
+        crowd(server, 1, HALF) as [served],
+        crowd(server, 3, GET) as queued,
+        server.visit() as away,
+    ):
+        away.send(GET)
+        expect(away.read(), 503, headers={"Retry-After": "1"}, ending="closed")
+        served.send(REST)
+        for visitor in (served, *queued):
+            expect(visitor.read(), 200, ending="closed")
 
 
 @since("s12", new=False)
@@ -206,3 +199,101 @@ def pour(address, beginning):
         caller.sendall(beginning)
         for _ in range(50):
             caller.sendall(MEGABYTE)
+
+
+@since("s12")
+def test_the_limits_are_what_they_are_said_to_be(server):
+    expect(server.say(get("/health", *["X: 1"] * 98)), 200, ending="closed")
+    expect(server.say(get("/health", *["X: 1"] * 99)), 431, ending="closed")
+    line = len("GET /health? HTTP/1.1")
+    expect(server.say(get("/health?" + "a" * (8192 - line))), 200, ending="closed")
+    expect(server.say(get("/health?" + "a" * (8193 - line))), 414, ending="closed")
+    expect(server.say(post("/echo", bytes(2**20))), 200, ending="closed")
+    expect(server.say(post("/echo", bytes(2**20 + 1))), 413, ending="closed")
+
+
+@since("s12", MAX_HEAD=5000)
+def test_trailers_and_extensions_have_a_limit(server):
+    """What is dropped has to be read all the same."""
+    fields = b"".join(b"X-%d: %b\r\n" % (number, b"a" * 100) for number in range(60))
+    few = fields[:330]
+    expect(
+        server.say(
+            chunked("/echo", b"a", end=b"0\r\n" + few[: few.rindex(b"X")] + b"\r\n"), answers=1
+        ),
+        200,
+    )
+    expect(
+        server.say(chunked("/echo", b"a", end=b"0\r\n" + fields + b"\r\n")), 431, ending="closed"
+    )
+    chunks = b"".join(b"1;x=%b\r\na\r\n" % (b"a" * 100) for _ in range(60))
+    expect(server.say(chunked("/echo", end=chunks + b"0\r\n\r\n")), 431, ending="closed")
+
+
+@since("s12", MAX_HEAD=5000)
+def test_an_error_response_to_head_has_no_body(server):
+    request = ask("HEAD / HTTP/1.1", "X: " + "a" * 6000)
+    exchange = server.say(request)
+    expect(exchange, 431, body=b"", ending="closed")
+    assert exchange.received.endswith(b"\r\n\r\n"), "needed nothing after the head"
+
+
+@since("s12", BODY_SECONDS=2, HEAD_SECONDS=2, WORKERS=4)
+def test_a_hundred_slow_bodies_cost_one_deadline(server):
+    slow_body = ask("POST /echo HTTP/1.1", "Content-Length: 1000", body=b"a")
+    one_deadline(server, slow_body, 408)
+
+
+@since("s12", IDLE_SECONDS=2, WORKERS=4)
+def test_a_hundred_silent_clients_cost_one_deadline(server):
+    one_deadline(server, b"", None)
+
+
+def one_deadline(server, beginning, status):
+    """A hundred who stop after their beginning: whoever comes then is served after one deadline."""
+    with (
+        crowd(server, 100, beginning) as slow,
+        server.visit(timeout=2 + Witness.patience) as visitor,
+    ):
+        visitor.send(GET)
+        expect(visitor.read(), 200, ending="closed")
+        for other in slow:
+            other.timeout = Witness.patience
+            exchange = other.read()
+            if status:
+                expect(exchange, status, ending="closed")
+            assert exchange.ending == "closed", f"needed the end, it was {exchange.ending}"
+
+
+@since("s12", new=False)
+def test_a_thousand_clients_at_once_are_all_served(server):
+    """All workers are busy, and more than any browser would open come at once; some hundreds do."""
+    with crowd(server, 4, HALF) as busy, crowd(server, 400, GET) as waiting:
+        for visitor in busy:
+            visitor.send(REST)
+        for visitor in (*busy, *waiting):
+            visitor.timeout = 4 * Witness.patience
+            expect(visitor.read(), 200, ending="closed")
+
+
+@since("s12", WORKERS=1)
+def test_a_busy_connection_takes_turns_with_others(server):
+    """Fifty requests at once on one connection, two seconds of work; one request on another."""
+    with server.visit(timeout=20) as busy, server.visit(timeout=1) as other:
+        busy.send(49 * ask("GET /sleep?seconds=0.04 HTTP/1.1") + get("/health"))
+        busy.read(answers=1)
+        other.send(GET)
+        expect(other.read(), 200, ending="closed")
+        expect(busy.read(), 200, ending="closed")
+
+
+@since("s12", WORKERS=1, IDLE_SECONDS=60)
+def test_no_worker_waits_for_an_idle_client_while_others_wait(server):
+    with server.visit() as idle, server.visit() as busy:
+        idle.send(ask("GET /sleep?seconds=0.5 HTTP/1.1"))
+        busy.send(get("/sleep?seconds=1"))
+        expect(idle.read(answers=1), 200)
+        with server.visit() as other:  # which waits behind the turn of the one that is idle
+            other.send(GET)
+            expect(busy.read(), 200, ending="closed")
+            expect(other.read(), 200, ending="closed")

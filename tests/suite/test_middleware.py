@@ -5,7 +5,7 @@ import re
 from itertools import chain, pairwise
 
 import pytest
-from suite.clients import GET, TEXT, ask, crowd, fetch, get, logged, until
+from suite.clients import GET, HALF, REST, TEXT, ask, crowd, fetch, get, logged, until
 from suite.report import Broken, expect, expect_each
 from suite.requirements import since
 
@@ -31,7 +31,7 @@ def files(implementation, tmp_path):
     (served / "picture.png").write_bytes(TEXT)
     for size in (499, 500, 2**20, 2**20 + 1):
         (served / f"{size}.txt").write_bytes(bytes(size))
-    with implementation.start(STATIC=served) as server:
+    with implementation.start(DOCUMENT_ROOT=served) as server:
         yield server
 
 
@@ -114,19 +114,26 @@ def test_each_answer_is_a_line_in_the_log(server):
         assert size == written, f"needed {written} bytes for {first:.80} {status}, got {size}"
 
 
+@since("s16", MAX_HEAD=5000)
+def test_a_head_that_is_too_long_has_its_first_line_in_the_log(server):
+    expect(server.say(get("/long", "X: " + "a" * 6000)), 431, ending="closed")
+    logged(server, r'"GET /long HTTP/1\.1" 431 ')
+
+
 @since("s16", WORKERS=1, MAX_QUEUE=1)
 def test_who_is_turned_away_is_in_the_log(server):
-    with server.visit() as served:
-        served.send(ask("GET /health HTTP/1.1"))
-        expect(served.read(answers=1), 200)  # the only worker is his, until he goes
-        with crowd(server, 1, GET) as queued, server.visit() as away:
-            away.send(GET)
-            size = len(expect(away.read(), 503, ending="closed").body)
-            served.send(GET)
-            for visitor in (served, *queued):
-                expect(visitor.read(), 200, ending="closed")
-    found = [(status, written) for _, status, written, *_ in book(server, 4)]
-    assert found[1] == ("503", str(size)), f"needed a line for the 503, got {found}"
+    with (
+        crowd(server, 1, HALF) as [served],  # the only worker waits for the rest of it
+        crowd(server, 1, GET) as queued,
+        server.visit() as away,
+    ):
+        away.send(GET)
+        size = len(expect(away.read(), 503, ending="closed").body)
+        served.send(REST)
+        for visitor in (served, *queued):
+            expect(visitor.read(), 200, ending="closed")
+    found = [(status, written) for _, status, written, *_ in book(server, 3)]
+    assert found[0] == ("503", str(size)), f"needed a line for the 503, got {found}"
 
 
 FORGED = '127.0.0.1 - - [01/Jan/2000:00:00:00 +0000] "GET /forged HTTP/1.1" 200 1 "-" "-"'
@@ -367,8 +374,8 @@ def test_who_takes_gzip_and_nothing_else_has_all_of_it_packed(files):
 
 HASTY = """
 def hasty(request: Request) -> Response:
-    file = PAGES / "about.html"
-    response = deliver(request, file)
+    file = STATIC / "about.html"
+    response = file_response(request, file)
     file.write_bytes(b"new" * 1000)
     return response
 

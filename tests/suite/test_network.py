@@ -131,7 +131,7 @@ def test_a_body_is_read_before_the_connection_is_closed(server):
     expect(exchange, 200)
 
 
-@since("s03", until="s07", flaw=True)
+@since("s03", until="s07", limitation=True)
 def test_a_silent_caller_holds_up_everybody(server):
     """By nature: one at a time. It is the motive for a thread per connection."""
     with server.visit() as silent, server.visit() as next_one:

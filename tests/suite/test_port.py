@@ -1,13 +1,15 @@
 """The life of the port: where a program listens, how it says so, and how it ends."""
 
 import os
+import re
+import socket
 
 import pytest
 from suite.clients import GET, crowd, logged, rejects_setting, until
 from suite.report import expect
-from suite.requirements import since
+from suite.requirements import Witness, since
 
-from workbench.server.launch import DEFAULTS
+from workbench.server.launch import DEFAULTS, DidNotStart
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to one program")
 
@@ -54,6 +56,41 @@ def test_a_port_that_cannot_be_ends_it_with_one_line(implementation):
 @since("s01")
 def test_a_host_that_is_not_ours_ends_it_with_one_line(implementation):
     rejects_setting(implementation, "HOST", "192.0.2.1", PORT=0)
+
+
+@since("s01")
+def test_it_listens_on_ipv6_too(implementation):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    try:
+        server = implementation.start(HOST="::1")
+    except DidNotStart as error:
+        raise AssertionError(str(error)) from error
+    with server:
+        line = server.stdout.splitlines()[0]
+        assert re.fullmatch(r"Listening on http://\[::1\]:[1-9][0-9]*", line), line
+        port = int(line.rpartition(":")[2])
+        socket.create_connection(("::1", port), timeout=Witness.patience).close()
+
+
+@since("s01", new=False)
+def test_localhost_is_a_host(implementation):
+    with implementation.start(HOST="localhost") as server:
+        socket.create_connection(server.address, timeout=Witness.patience).close()
+
+
+@since("s01", until="s02")
+def test_a_connection_is_closed_at_once(server):
+    with server.visit() as visitor:
+        ending = visitor.read().ending
+        assert ending in ("closed", "reset"), f"needed the end, it was {ending}"
+
+
+@since("s06")
+def test_a_log_level_that_does_not_exist_ends_it_with_one_line(implementation):
+    rejects_setting(implementation, "LOG_LEVEL", "LOUD", PORT=0)
 
 
 @since("s08")

@@ -3,7 +3,7 @@
 import re
 
 from suite.chance import word
-from suite.clients import GET, get, logged, post
+from suite.clients import GET, drive, get, logged, post
 from suite.report import expect
 from suite.requirements import since
 
@@ -44,9 +44,58 @@ def test_the_answer_says_that_the_connection_closes(server):
     expect(server.say(GET), 200, headers={"Connection": "close"}, ending="closed")
 
 
-@since("s03", until="s05", flaw=True)
+@since("s03", until="s05", limitation=True)
 def test_every_path_has_the_same_page(server):
     expect(server.say(get("/about")), 200, body=expect(server.say(GET), 200).body)
+
+
+@since("s02", until="s10", python=True)
+def test_reading_a_head_leaves_only_what_follows(implementation):
+    script = (
+        "import socket\n"
+        "near, far = socket.socketpair()\n"
+        "far.sendall(b'GET / HTTP/1.1\\r\\nA: 1\\r\\n\\r\\nthe rest')\n"
+        "buffer = bytearray()\n"
+        "print(stage.read_head(near, buffer), bytes(buffer))"
+    )
+    words = drive(implementation, script)
+    assert r"b'GET / HTTP/1.1\r\nA: 1' b'the rest'" in words, "needed the head, and then the rest"
+
+
+@since("s03", until="s10", python=True)
+def test_a_response_is_sent_to_its_last_byte(implementation):
+    """`send` says how many bytes it took: a socket may take ten of them, or all."""
+    script = """
+class Narrow:
+    sent = b""
+    def recv(self, count):
+        return b"GET / HTTP/1.1\\r\\nHost: test\\r\\n\\r\\n"
+    def send(self, data):
+        Narrow.sent += data[:10]
+        return 10
+    def sendall(self, data):
+        Narrow.sent += data
+stage.handle_request(Narrow(), 1)
+whole = stage.build_response(stage.page("hello.html"))
+print("whole:", Narrow.sent == whole)
+"""
+    words = drive(implementation, script)
+    assert "whole: True" in words, "needed every byte of the response to be sent"
+
+
+@since("s04", until="s05", python=True)
+def test_an_encoded_question_mark_is_printed_in_the_path(server):
+    place = word()
+    server.say(get(f"/{place}%3Fcup=1?cup=2"))
+    logged(server, re.escape(f"'/{place}?cup=1'"))
+    assert "{'cup': ['2']}" in server.log, "needed the query to begin at the question mark"
+
+
+@since("s04", until="s05", python=True)
+def test_no_more_than_the_body_is_printed(server):
+    milk = word()
+    server.say(post("/", f"with {milk}".encode()) + b" and sugar")
+    logged(server, f"'with {milk}'")
 
 
 @since("s04", until="s05", python=True)

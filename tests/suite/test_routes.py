@@ -6,7 +6,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from suite import chance
-from suite.clients import GET, ask, get, logged, post
+from suite.clients import GET, ask, drive, get, logged, post, until
 from suite.report import expect
 from suite.requirements import since
 
@@ -21,6 +21,41 @@ def page(implementation, name):
 @since("s05")
 def test_the_about_page_is_another_page(server, implementation):
     expect(server.say(get("/about")), 200, body=page(implementation, "about.html"))
+
+
+@since("s05")
+def test_an_encoded_question_mark_does_not_begin_a_query(server):
+    expect(server.say(get("/health%3Fx=1")), 404)
+
+
+@since("s05")
+def test_no_more_than_the_body_is_echoed(server):
+    body = post("/echo", b"hello") + b" and more"
+    expect(server.say(body), 200, body=b"hello")
+
+
+@since("s05", new=False, python=True)
+def test_an_edited_page_is_shown_soon(implementation, tmp_path):
+    program = implementation.copy(tmp_path / "edited")
+    with program.start() as server:
+        expect(server.say(GET), 200)
+        (program.static / "hello.html").write_bytes(b"new")
+        until(lambda: server.say(GET).answer.body == b"new", "the edited page is shown")
+
+
+@since("s05", python=True)
+def test_a_handler_may_reject_a_request(implementation):
+    script = (
+        "def handler(request):\n"
+        "    raise stage.HTTPError(403, 'not for you')\n"
+        "stage.ROUTES['GET', '/secret'] = handler\n"
+        "request = stage.parse_request(b'GET /secret HTTP/1.1\\r\\nHost: a')\n"
+        "response = stage.respond(request)\n"
+        "print('status', response.status, response.body)"
+    )
+    words = drive(implementation, script)
+    assert "status 403" in words, "needed the status that the handler has chosen"
+    assert "not for you" in words, "needed the reason that the handler has given"
 
 
 @since("s05")

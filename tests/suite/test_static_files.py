@@ -34,7 +34,7 @@ def folder(tmp_path):
 @pytest.fixture
 def files(implementation, folder):
     """The program, serving that folder."""
-    with implementation.start(STATIC=folder) as server:
+    with implementation.start(DOCUMENT_ROOT=folder) as server:
         yield server
 
 

@@ -31,12 +31,12 @@ class BrokenCatalogue(Mistake):
 
 @dataclass(frozen=True)
 class Lesson:
-    """One entry of `lessons.toml`: a stage, the question it answers and the flaw it leaves."""
+    """One entry of `lessons.toml`: a stage, its question, and the limitation that it leaves."""
 
     slug: str
     title: str
     question: str
-    flaw: str
+    limitation: str
     builds_on: str | None
     touches: tuple[str, ...]
     minutes: int

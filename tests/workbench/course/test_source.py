@@ -114,8 +114,8 @@ def test_a_diff_in_a_terminal_is_the_unified_one_in_colour():
 
 def test_a_diff_in_a_notebook_is_side_by_side_with_the_changed_words_marked():
     html = diff("s05", "s06")._repr_html_()
-    assert "import <del>traceback</del>" in html
-    assert "import <ins>time</ins>" in html
+    assert "send its response, and <del>print</del>" in html
+    assert "send its response, and <ins>log</ins>" in html
     assert "def sleep(request: Request) -&gt; Response:" in html
 
 

@@ -141,12 +141,12 @@ def test_a_new_handler_can_be_routed_to():
 
 
 def test_an_import_joins_the_imports_once():
-    practise("s05", f"import json, time\nfrom time import sleep as nap, time\n\n\n{HELLO}")
+    practise("s05", f"import json, math\nfrom math import ceil as up, floor\n\n\n{HELLO}")
     last = "from urllib.parse import parse_qs, unquote\n"
-    lines = "import time\nfrom time import sleep as nap\nfrom time import time\n"
+    lines = "import math\nfrom math import ceil as up\nfrom math import floor\n"
     assert text() == replaced("hello", HELLO).replace(last, last + lines)
     once = text()
-    practise("s05", f"import time\n{HELLO}")
+    practise("s05", f"import math\n{HELLO}")
     assert text() == once
 
 

@@ -60,7 +60,7 @@ def test_what_travels_arrives_whole_and_in_order(server):
 def test_an_end_travels_too(server):
     with far(server, 1) as there:
         assert say(there, HALF, finish=True).ending == "closed"
-    server.wait_for("the caller left")
+    server.wait_for("the client left")
 
 
 def test_a_server_that_is_gone_is_heard_to_hang_up(server):
