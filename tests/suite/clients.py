@@ -30,6 +30,7 @@ spec = importlib.util.spec_from_file_location("stage", sys.argv[1])
 sys.modules["stage"] = stage = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stage)
 {}
+sys.stdout.flush()
 os._exit(0)
 """
 
