@@ -29,7 +29,7 @@ from workbench.measure.peers import PEERS
 from workbench.server.launch import Server
 from workbench.server.stats import family, memory
 
-__all__ = ["LOADS", "Benchmark", "Benchmarks", "Round", "Row", "bench"]
+__all__ = ["LOADS", "LOGS", "Benchmark", "Benchmarks", "Round", "Row", "bench"]
 
 LOADS = ("wrk", "aiohttp")
 BUNDLED = Path(__file__).with_name("load.py")
@@ -43,9 +43,10 @@ REPORT = """
 function done(summary, latency)
    local errors = 0
    for _, count in pairs(summary.errors) do errors = errors + count end
-   print(string.format('{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "errors": %d}',
-      summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
-      latency:percentile(99) / 1e3, errors))
+   print(string.format(
+      '{"requests": %d, "seconds": %f, "mean": %f, "p50": %f, "p99": %f, "errors": %d}',
+      summary.requests, summary.duration / 1e6, latency.mean / 1e3,
+      latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors))
 end
 """
 QUIET = """
@@ -130,7 +131,8 @@ def bench(
     kept = [probe.kept and not close for probe in probes]
     rows = tuple(Row(*row) for row in zip(map(_title, running), kept, done, strict=True))
     notes = [LOGS, *_pinning(cores, pin), *_pages(running, probes), *_left_out(peers)]
-    title = f"GET {path} by {load}: {connections} connections, {rounds} rounds of {seconds} s"
+    title = f"GET {path} by {load}: {_count(connections, 'connection')}, "
+    title += f"{_count(rounds, 'round')} of {seconds} s"
     return Benchmark(title, rows, tuple(notes), place)
 
 
@@ -299,7 +301,7 @@ def _rounds(
 
 
 def _measure(server: Server | Address, load: _Load, seconds: int) -> Round:
-    """Run the load once. Raises Mistake if it fails, or if there is nothing that responds."""
+    """Run the load once. Raises Mistake if it fails, or if the server has ended."""
     command = load.line(server, seconds)
     (before, _), client = _spent(server), _client_seconds()
     try:
@@ -314,10 +316,16 @@ def _measure(server: Server | Address, load: _Load, seconds: int) -> Round:
         words = (ended.stderr.strip() or ended.stdout.strip()).rpartition("\n")[2]
         raise Mistake(f"the load of {_title(server)} failed: {words}")
     figures = json.loads(ended.stdout.rstrip().rpartition("\n")[2])
-    if not figures["requests"]:
-        raise Mistake(f"{_title(server)} answered nothing in {seconds} s")
+    if not figures["requests"]:  # each connection waited for a response that did not come
+        figures["errors"] += load.connections
     cpu = None if before is None or after is None else after - before
-    return Round(**figures, cpu=cpu, memory=held, client=client / figures["seconds"])
+    in_service = figures["requests"] * figures.pop("mean") / 1000 / figures["seconds"]
+    share, served = client / figures["seconds"], in_service / load.connections
+    return Round(**figures, cpu=cpu, memory=held, client=share, served=served)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _client_seconds() -> float:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SATURATED = 0.9  # of a core: a client that computes so much may be what limits the throughput
+STARVED = 0.5  # of the connections: when fewer are served, the others get no response at all
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Round:
 
     `cpu` is the seconds that its processes computed, `memory` their resident size at the end, in
     MiB; both are None for a server that was not started here. `client` is the share of a core that
-    the load used.
+    the load used. `served` is the share of its connections on which, on average, a request was
+    under way: rate times mean latency (Little's law); far below 1, some were left waiting.
     """
 
     requests: int
@@ -33,6 +35,7 @@ class Round:
     cpu: float | None = None
     memory: float | None = None
     client: float | None = None
+    served: float | None = None
 
     @property
     def rate(self) -> float:
@@ -42,7 +45,7 @@ class Round:
     @property
     def cpu_per_request(self) -> float | None:
         """Microseconds of CPU time for a request."""
-        return None if self.cpu is None else self.cpu * 1e6 / self.requests
+        return self.cpu * 1e6 / self.requests if self.cpu is not None and self.requests else None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,12 @@ class Row:
     def cpu(self) -> list[float]:
         """Microseconds of CPU time for a request, of the rounds in which that is known."""
         return [cpu for one in self.rounds if (cpu := one.cpu_per_request) is not None]
+
+    @property
+    def served(self) -> float:
+        """The share of connections with a request under way, 1 if not known or not kept open."""
+        known = [one.served for one in self.rounds if one.served is not None]
+        return median(known) if known and self.kept else 1.0
 
     @property
     def saturated(self) -> bool:
@@ -132,6 +141,9 @@ class Benchmark(Picture):
                 yield f"{row.name}: no figures, as there were errors: {row.errors} in {total:,}"
             elif row.saturated:
                 yield f"{row.name}: the client was busy all the time, so requests/s is its limit"
+            if row.served < STARVED and not row.errors:
+                share = f"{row.served:.0%} of the connections"
+                yield f"{row.name}: only {share} were served, the others waited until the end"
             if not row.kept and self.mixed:
                 yield f"{row.name}: a new connection for each request"
         if not any(row.kept for row in self.rows):

@@ -42,10 +42,11 @@ class Load:
                 self.errors += response.status != 200
 
     def figures(self, seconds: float) -> dict[str, float]:
-        """Return what was counted, and two percentiles."""
+        """Return what was counted, the mean of the times and two percentiles."""
         took = sorted(self.took)
         p50, p99 = (took[int(len(took) * share)] if took else 0.0 for share in (0.5, 0.99))
-        counts = {"requests": len(took), "errors": self.errors}
+        mean = sum(took) / len(took) if took else 0.0
+        counts = {"requests": len(took), "errors": self.errors, "mean": mean}
         return {**counts, "seconds": seconds, "p50": p50, "p99": p99}
 
 

@@ -89,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", MEDIA_TYPE)
         self.send_header("Content-Length", str(len(PAGE)))
+        if self.close_connection:  # the client asked for it, and wrk must be told (RFC 9112 §9.6)
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(PAGE)
 
