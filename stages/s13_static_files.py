@@ -40,6 +40,7 @@ PORT = os.environ.get("PORT") or "7878"
 WORKERS = setting("WORKERS", 4, least=1, most=1000)
 GRACE_SECONDS = setting("GRACE_SECONDS", 8, least=0, most=3600)  # Docker kills after 10
 IDLE_SECONDS = setting("IDLE_SECONDS", 5, least=1, most=3600)  # until a silent client is dropped
+TURN_SECONDS = 0.05  # for the next request of a client, while others wait
 HEAD_SECONDS = setting("HEAD_SECONDS", 10, least=1, most=3600)  # from its arrival, for the head
 BODY_SECONDS = setting("BODY_SECONDS", 30, least=1, most=3600)  # from its arrival, for all of it
 SEND_SECONDS = setting("SEND_SECONDS", 30, least=1, most=3600)  # for a large response to be taken
@@ -554,17 +555,22 @@ def keep_alive(request: Request) -> bool:
 
 
 def wait_for_request(connection: Connection, server: Server) -> bool:
-    """Wait for a request to begin; if the server stops, or others wait, a further one is there."""
+    """Wait for a request to begin; a further one has little time if others wait."""
     seconds = connection.arrived + IDLE_SECONDS - time.monotonic()
     if connection.requests:
         server.idle.add(connection)  # and then look at `stopping`: stop_idle does the reverse
-        seconds = 0 if server.stopping or server.pool.saturated() else IDLE_SECONDS
+        if server.stopping:
+            seconds = 0
+        elif server.pool.saturated():
+            seconds = TURN_SECONDS
+        else:
+            seconds = IDLE_SECONDS
     try:
         if not connection.buffer:
             connection.buffer += connection.recv(seconds)
     finally:
         server.idle.discard(connection)
-    if connection.requests and seconds > 0:
+    if connection.requests and seconds == IDLE_SECONDS:
         connection.arrived = time.monotonic()
     connection.deadline = connection.arrived + HEAD_SECONDS
     return bool(connection.buffer)

@@ -5,7 +5,7 @@ import threading
 import time
 
 from suite.chance import blob, word
-from suite.clients import ask, chunked, crowd, drive, get, ready, refuses, signals, until
+from suite.clients import PAUSE, ask, chunked, crowd, drive, get, ready, refuses, signals, until
 from suite.report import expect, expect_each
 from suite.requirements import since
 
@@ -186,18 +186,30 @@ def test_who_says_nothing_is_let_go(server):
             assert not exchange.received
 
 
-@since("s10", limitation=True, WORKERS=2, IDLE_SECONDS=60)
+@since("s10", until="s12", limitation=True, WORKERS=2, IDLE_SECONDS=60)
 def test_as_many_silent_guests_as_workers_hold_up_a_newcomer(server):
     """A thread that waits for one caller serves no other: it is the motive for an event loop."""
     with server.visit() as first, server.visit() as second:
         for guest in (first, second):
             guest.send(KEEP)
             expect(guest.read(answers=1), 200)
-        with server.visit() as newcomer:
-            newcomer.send(KEEP)
-            assert not ready([newcomer], within=0.5), "needed him to wait, and he was served"
-            first.close()
-            expect(newcomer.read(answers=1), 200)
+        is_held_up_until_one_of_them_leaves(server, first)
+
+
+@since("s12", new=False, limitation=True, WORKERS=2, IDLE_SECONDS=60)
+def test_as_many_clients_that_say_nothing_as_workers_hold_up_a_newcomer(server):
+    """Those that were served once give way; those that have not begun have their time."""
+    with crowd(server, 2) as guests:
+        is_held_up_until_one_of_them_leaves(server, guests[0])
+
+
+def is_held_up_until_one_of_them_leaves(server, guest):
+    """Hold a newcomer to wait while every worker does, and to be served once one is free."""
+    with server.visit() as newcomer:
+        newcomer.send(KEEP)
+        assert not ready([newcomer], within=PAUSE), "needed it to wait, and it was served"
+        guest.close()
+        expect(newcomer.read(answers=1), 200)
 
 
 @signals

@@ -97,7 +97,8 @@ class Server:
     @property
     def url(self) -> str:
         """Where it listens, for a browser."""
-        return f"http://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host  # RFC 3986 §3.2.2
+        return f"http://{host}:{self.port}"
 
     @property
     def stdout(self) -> str:
@@ -255,7 +256,7 @@ class Server:
             found = self._found()
         if found is None:
             raise DidNotStart(self._obituary(timeout))
-        self.host, self.port = found[1], int(found[2])
+        self.host, self.port = found[1].strip("[]"), int(found[2])
 
     def _obituary(self, timeout: float) -> str:
         """Say how a start came to nothing, in a few lines."""
