@@ -41,12 +41,17 @@ QUIET_SETTINGS = {"LOG_LEVEL": "WARNING"}
 LOGS = "access logs are off: stages run with LOG_LEVEL=WARNING, peers without an access log"
 REPORT = """
 function done(summary, latency)
-   local errors = 0
-   for _, count in pairs(summary.errors) do errors = errors + count end
+   local errors, kinds = 0, {}
+   for kind, count in pairs(summary.errors) do
+      errors = errors + count
+      if count > 0 then table.insert(kinds, string.format('"%s": %d', kind, count)) end
+   end
    print(string.format(
-      '{"requests": %d, "seconds": %f, "mean": %f, "p50": %f, "p99": %f, "errors": %d}',
+      '{"requests": %d, "seconds": %f, "mean": %f, "p50": %f, "p99": %f, ' ..
+      '"errors": %d, "kinds": {%s}}',
       summary.requests, summary.duration / 1e6, latency.mean / 1e3,
-      latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors))
+      latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors,
+      table.concat(kinds, ", ")))
 end
 """
 QUIET = """
@@ -318,6 +323,7 @@ def _measure(server: Server | Address, load: _Load, seconds: int) -> Round:
     figures = json.loads(ended.stdout.rstrip().rpartition("\n")[2])
     if not figures["requests"]:  # each connection waited for a response that did not come
         figures["errors"] += load.connections
+        figures["kinds"]["no response"] = load.connections
     cpu = None if before is None or after is None else after - before
     in_service = figures["requests"] * figures.pop("mean") / 1000 / figures["seconds"]
     share, served = client / figures["seconds"], in_service / load.connections

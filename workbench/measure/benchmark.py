@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ class Round:
     MiB; both are None for a server that was not started here. `client` is the share of a core that
     the load used. `served` is the share of its connections on which, on average, a request was
     under way: rate times mean latency (Little's law); far below 1, some were left waiting.
+    `kinds` counts the errors by kind.
     """
 
     requests: int
@@ -36,6 +38,7 @@ class Round:
     memory: float | None = None
     client: float | None = None
     served: float | None = None
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -65,6 +68,13 @@ class Row:
     def errors(self) -> int:
         """Responses other than 200 and requests without one: with any, its figures mean nothing."""
         return sum(one.errors for one in self.rounds)
+
+    @property
+    def kinds(self) -> str:
+        """The errors by kind, in brackets: status, connect, read, write, timeout; as known."""
+        kinds = sum((Counter(one.kinds) for one in self.rounds), Counter[str]())
+        words = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
+        return f" ({words})" if words else ""
 
     @property
     def rates(self) -> list[float]:
@@ -138,7 +148,8 @@ class Benchmark(Picture):
         for row in self.rows:
             if row.errors:
                 total = sum(one.requests for one in row.rounds)
-                yield f"{row.name}: no figures, as there were errors: {row.errors} in {total:,}"
+                errors = f"{row.errors:,} in {total:,}{row.kinds}"
+                yield f"{row.name}: no figures, as there were errors: {errors}"
             elif row.saturated:
                 yield f"{row.name}: the client was busy all the time, so requests/s is its limit"
             if row.served < STARVED and not row.errors:

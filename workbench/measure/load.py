@@ -11,6 +11,8 @@ import contextlib
 import json
 import sys
 import time
+from collections import Counter
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -25,7 +27,7 @@ class Load:
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url, self.session = URL(url, encoded=True), session
         self.took: list[float] = []
-        self.errors = 0
+        self.kinds: Counter[str] = Counter()
 
     async def client(self) -> None:
         """Ask again and again, each time as soon as the response is there."""
@@ -35,24 +37,25 @@ class Load:
                 async with self.session.get(self.url, allow_redirects=False) as response:
                     await response.read()
             except (aiohttp.ClientError, TimeoutError):
-                self.errors += 1
+                self.kinds["connection"] += 1
                 await asyncio.sleep(0)  # or a server that is gone would keep us from the clock
             else:
                 self.took.append((time.perf_counter() - began) * 1000)
-                self.errors += response.status != 200
+                self.kinds["status"] += response.status != 200
 
-    def figures(self, seconds: float) -> dict[str, float]:
+    def figures(self, seconds: float) -> dict[str, Any]:
         """Return what was counted, the mean of the times and two percentiles."""
         took = sorted(self.took)
         p50, p99 = (took[int(len(took) * share)] if took else 0.0 for share in (0.5, 0.99))
         mean = sum(took) / len(took) if took else 0.0
-        counts = {"requests": len(took), "errors": self.errors, "mean": mean}
-        return {**counts, "seconds": seconds, "p50": p50, "p99": p99}
+        counts = {"requests": len(took), "errors": self.kinds.total()}
+        times = {"seconds": seconds, "mean": mean, "p50": p50, "p99": p99}
+        return counts | times | {"kinds": +self.kinds}
 
 
 async def run(
     url: str, seconds: float, connections: int, headers: dict[str, str]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Ask for so many seconds, on so many connections at once."""
     connector = aiohttp.TCPConnector(limit=connections)
     limit = aiohttp.ClientTimeout(total=LONGEST)
