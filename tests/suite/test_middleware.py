@@ -212,6 +212,18 @@ def test_any_other_request_is_given_an_id_of_its_own(server):
     assert len({*names}) == len(names), f"needed a new id for each request, got {names}"
 
 
+@since("s16")
+def test_nobody_can_guess_the_id_of_a_request(server):
+    """Nor do two servers give the same, as they might by a clock or by a counter."""
+    with server.visit() as visitor:
+        visitor.send(ask("GET /health HTTP/1.1") * 50)
+        answers = expect_each(visitor.read(answers=50), *[200] * 50)
+    names = [answer.header("X-Request-Id") or "" for answer in answers]
+    assert len(set(names)) == 50, f"needed 50 ids, got {sorted(names)}"
+    differ = sum(len(set(letters)) > 1 for letters in zip(*names, strict=False))
+    assert differ >= 10, f"needed ids that have nothing in common, got {names[0]}, {names[1]}"
+
+
 WELCOMES = {  # what is said in Accept-Encoding, and whether the answer is packed
     None: False,
     "": False,
@@ -360,6 +372,19 @@ def test_who_takes_nothing_that_there_is_is_told_so(files):
         exchange = fetch(files, "text.txt", f"Accept-Encoding: {says}")
         expect(exchange, 406, headers={"Content-Encoding": None}, ending="closed")
         varies(exchange, "Accept-Encoding")
+
+
+@since("s16")
+def test_what_one_middleware_refuses_passes_all_that_are_around_it(server):
+    """It is named, shown to a browser as a page, and logged, though no handler was called."""
+    nothing = "Accept-Encoding: gzip;q=0, identity;q=0"
+    exchange = server.say(get("/about", nothing, HTML, "X-Request-Id: the-request"))
+    page = {"Content-Type": "text/html; charset=utf-8", "X-Request-Id": "the-request"}
+    answer = expect(exchange, 406, headers=page, ending="closed")
+    varies(exchange, "Accept-Encoding")
+    assert "the-request" in answer.text, "needed the id on the page"
+    [(asked, status, size, *_)] = book(server, 1)
+    assert (asked, status, size) == ("GET /about HTTP/1.1", "406", str(len(answer.body)))
 
 
 @since("s16")

@@ -248,6 +248,15 @@ def test_several_parts_come_in_one_body(files):
 
 
 @since("s13")
+def test_each_body_of_several_parts_has_a_boundary_of_its_own(files):
+    """One that is known beforehand can be in a file, and ends a part of it too early."""
+    request = ask("GET /static/text.txt HTTP/1.1", "Range: bytes=0-4, 12-16")
+    answers = expect_each(files.say(request * 20 + get("/health")), *[206] * 20, 200)
+    kinds = [answer.header("Content-Type") for answer in answers[:20]]
+    assert len(set(kinds)) == 20, f"needed 20 boundaries, got {len(set(kinds))}, such as {kinds[0]}"
+
+
+@since("s13")
 def test_who_asks_for_too_many_parts_has_the_whole(files):
     expect(fetch(files, "text.txt", "Range: bytes=0-0"), 206)
     many = ",".join(f"{number}-{number}" for number in range(500))
@@ -296,3 +305,32 @@ def test_a_file_that_changes_breaks_its_own_answer_and_nothing_else(files, folde
         assert exchange.answers, "needed an answer, and part of a file"
         assert exchange.answers[0].fault, "needed an answer that is seen not to be whole"
     expect(fetch(files, "text.txt"), 200, body=TEXT)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is open")
+@since("s13")
+def test_no_response_mixes_a_file_with_the_one_that_replaced_it(files, folder, tmp_path):
+    """Of several parts, each is one of the file that the ETag names, or it does not come."""
+    large, other, size, mark = folder / "large", tmp_path / "other", 48 * MEBIBYTE, b"replaced"
+    for second, file in enumerate((large, other)):
+        file.touch()
+        os.truncate(file, size)
+        os.utime(file, (second, second))
+    with other.open("r+b") as file:
+        file.seek(size - len(mark))
+        file.write(mark)
+    half = size // 2  # far more than a connection holds that nobody reads from
+    with socket.create_connection(files.address, timeout=Witness.patience) as client:
+        client.sendall(get("/static/large", f"Range: bytes=0-{half - 1}, {half}-"))
+        received = bytearray()
+        while len(received) < MEBIBYTE and (more := client.recv(MEBIBYTE)):
+            received += more
+        came = len(received)
+        assert came >= MEBIBYTE, f"needed parts of a file, got {received[:80]!a}"
+        other.replace(large)
+        with suppress(OSError):
+            while more := client.recv(MEBIBYTE):
+                received += more
+    mixed = mark in received  # an assertion would show all 48 MiB
+    assert not mixed, "the first part is of the old file, the second of the new one"
+    expect(fetch(files, "large", f"Range: bytes=-{len(mark)}"), 206, body=mark)

@@ -420,6 +420,15 @@ def test_a_file_is_kept_under_a_name_of_the_servers_own(server, folder):
 
 
 @since("s14")
+def test_nobody_can_guess_where_a_file_is_kept(server):
+    """Who may see one file would else find the others; a clock can be read by everybody."""
+    kept = understood(server, *[file("x", b"1")] * 50)["kept"]
+    assert len(set(kept)) == 50, f"needed 50 names, got {sorted(kept)}"
+    differ = sum(len(set(letters)) > 1 for letters in zip(*kept, strict=False))
+    assert differ >= 10, f"needed names that have nothing in common, got {kept[0]}, {kept[1]}"
+
+
+@since("s14")
 def test_a_name_is_nothing_but_text_on_the_page(server):
     harmless = [tag for tag, _ in listing(server).tags]
     evil = "<script>alert(1)<", "x' onclick='alert(1)", "</a><b>", "<!--"
