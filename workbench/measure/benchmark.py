@@ -47,8 +47,8 @@ class Round:
 
     @property
     def cpu_per_request(self) -> float | None:
-        """Microseconds of CPU time for a request."""
-        return self.cpu * 1e6 / self.requests if self.cpu is not None and self.requests else None
+        """Microseconds of CPU time for a request; None for less than the system's clock counts."""
+        return self.cpu * 1e6 / self.requests if self.cpu and self.requests else None
 
 
 @dataclass(frozen=True)

