@@ -132,7 +132,9 @@ async def main():
     except OSError as error:
         sys.exit(f"HOST={host} PORT={port} cannot be had: {error}")
     stop_at_a_signal(stop, asyncio.get_running_loop())
-    print("Listening on http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
+    host, port, *_ = server.sockets[0].getsockname()
+    host = f"[{host}]" if ":" in host else host
+    print(f"Listening on http://{host}:{port}", flush=True)
     await stop.wait()
     server.close()
     if inside:

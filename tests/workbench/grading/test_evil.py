@@ -30,6 +30,7 @@ from workbench.grading import grade as grading
 from workbench.grading import manifest
 from workbench.grading.grade import grade
 from workbench.grading.result import RESULT
+from workbench.grading.submissions import SOURCE
 from workbench.sandbox import isolation
 from workbench.sandbox.isolation import probe
 
@@ -177,7 +178,7 @@ def too_long(fork, stage, known):
 
 def binary(fork, stage, known):
     shutil.copy(os.path.realpath(sys.executable), stage)
-    os.truncate(stage, grading.SOURCE)
+    os.truncate(stage, SOURCE)
 
 
 def cr_lf(fork, stage, known):

@@ -217,7 +217,7 @@ def test_a_grader_that_was_killed_leaves_a_file_and_another_goes_on(tmp_path, pa
     killed = valid(file)
     assert killed.finished == ""
     assert killed.points is None
-    assert killed.stages[0].counts == (10, 10)
+    assert killed.stages[0].points == 5
     put(fork / "stages" / "s01_bind_and_print.py", "1 / 0")  # nobody will look at it again
     put(fork / "stages" / lesson("s03").path.name, source("s03"))
     whole = grade(fork, to, seed=1, resume=True)
