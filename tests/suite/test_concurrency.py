@@ -147,12 +147,13 @@ def test_no_more_are_served_at_once_than_there_are_workers(server):
 def test_eight_sleepers_on_four_workers_are_two_waves(server):
     """A wave is three seconds, so that a machine may be late by as much."""
     with ExitStack() as stack:
-        sleepers = [stack.enter_context(server.visit(timeout=30)) for _ in range(8)]
+        sleepers = [stack.enter_context(server.visit(timeout=8)) for _ in range(8)]
         for sleeper in sleepers:
             sleeper.send(get("/sleep?seconds=3"))
-        exchanges = [sleeper.read() for sleeper in sleepers]
-    for exchange in exchanges:
-        expect(exchange, 200)
+        exchanges = []
+        for sleeper in sleepers:
+            exchanges.append(sleeper.read())
+            expect(exchanges[-1], 200)
     first = min(exchange.moments.sent for exchange in exchanges)
     waves = sorted(exchange.moments.first_byte - first for exchange in exchanges)
     assert waves[3] < 6 <= waves[4] + 0.01
