@@ -110,7 +110,7 @@ def test_the_fault_is_revealed_with_its_story_and_its_diff():
 
 def test_in_a_notebook_the_story_is_escaped_and_the_diff_side_by_side():
     page = hunt("s08", number=8).reveal()._repr_html_()
-    assert "int() of a number that is not whole" in page
+    assert "int() fails on a number that is not whole" in page
     assert "<table" in page
 
 
