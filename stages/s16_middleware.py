@@ -18,10 +18,10 @@ import socket
 import sys
 import threading
 import time
+from calendar import timegm
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from html import escape
 from http import HTTPStatus
@@ -77,6 +77,12 @@ TARGET = re.compile(rf"(?:{HTTP_URI}|(?=/))({PATH})(?:\?({QUERY}))?|\*")
 REQUEST_LINE = re.compile(rf"({TOKEN}) ([!-~]+) HTTP/([0-9])\.([0-9])")
 FIELD_LINE = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*)")
 CHUNK_LINE = re.compile(rf"([0-9A-Fa-f]+)((?:{CHUNK_EXT})*)")
+CLOCK = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+DATES = {  # the forms of a date, all of them in UTC; `strptime` alone would take more
+    "%a, %d %b %Y %H:%M:%S GMT": f"[A-Z][a-z]+, [0-9]{{2}} [A-Z][a-z]+ [0-9]{{4}} {CLOCK} GMT",
+    "%A, %d-%b-%y %H:%M:%S GMT": f"[A-Z][a-z]+, [0-9]{{2}}-[A-Z][a-z]+-[0-9]{{2}} {CLOCK} GMT",
+    "%a %b %d %H:%M:%S %Y": f"[A-Z][a-z]+ [A-Z][a-z]+ [0-9 ][0-9] {CLOCK} [0-9]{{4}}",
+}
 QVALUE = r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?"
 CODING = re.compile(rf"({TOKEN})(?:[\t ]*;[\t ]*[qQ]=({QVALUE}))?")
 BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -425,23 +431,40 @@ def etag_of(status: os.stat_result) -> str:
     return f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
 
 
+def parse_date(text: str) -> int | None:
+    """Read a date in one of the three forms; None for what is none (RFC 9110 §5.6.7)."""
+    for form, grammar in DATES.items():
+        with suppress(ValueError):  # on a 30th of February
+            if re.fullmatch(grammar, text):
+                return timegm(time.strptime(text, form))
+    return None
+
+
+def precondition_failed(request: Request, etag: str, modified: int) -> bool:
+    """Tell whether the client wants only a version that is gone (RFC 9110 §13.1.1, §13.1.4)."""
+    if (tags := request.headers.get("if-match")) is not None:
+        return tags != "*" and etag not in split_list(tags)
+    date = parse_date(request.headers.get("if-unmodified-since", ""))
+    return date is not None and modified > date
+
+
 def is_not_modified(request: Request, etag: str, modified: int) -> bool:
     """Tell whether the client has this version already (RFC 9110 §13.1.2, §13.1.3)."""
-    if tags := request.headers.get("if-none-match"):
+    if (tags := request.headers.get("if-none-match")) is not None:
         return tags == "*" or etag in re.findall(r'"[!#-~\x80-\xff]*"', tags)
-    try:
-        return modified <= parsedate_to_datetime(request.headers["if-modified-since"]).timestamp()
-    except (KeyError, ValueError, OverflowError):  # a date that cannot be read is none
-        return False
+    date = parse_date(request.headers.get("if-modified-since", ""))
+    return date is not None and modified <= date
 
 
 def parse_range(header: str, size: int) -> list[range]:
     """List the ranges that are asked for; none if the header is to be ignored (RFC 9110 §14.2)."""
     unit, _, parts = header.partition("=")
     ranges: list[range] = []
+    if unit.lower() != "bytes" or not size:  # an empty file has no parts
+        return []
     for part in split_list(parts):
         match = re.fullmatch("([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18})", part)
-        if not match or unit.lower() != "bytes":
+        if not match:
             return []
         first, last, suffix = match.groups("")
         if last and int(last) < int(first):
@@ -469,6 +492,8 @@ def file_response(request: Request, file: Path) -> Response:
     size, modified, etag = status.st_size, int(status.st_mtime), etag_of(status)
     date = http_date(modified)
     headers = {"ETag": etag, "Last-Modified": date, "Accept-Ranges": "bytes"}
+    if precondition_failed(request, etag, modified):
+        return plain(412, "the file is not what it was: get it again")
     if is_not_modified(request, etag, modified):
         return Response(304, media, b"", headers)
     ranges = []
@@ -621,15 +646,16 @@ def compress(handler: Handler, request: Request) -> Response:
         words = "needed an Accept-Encoding that takes gzip or identity"
         return plain(406, words, Vary="Accept-Encoding")
     tags = request.headers.get("if-none-match", "")
+    conditions = {"if-match", "if-none-match"} & request.headers.keys()
     if packed >= bare:  # a client that knows the packed file knows the file
-        known = {"if-none-match": tags.replace('-gzip"', '"')}
+        known = {name: request.headers[name].replace('-gzip"', '"') for name in conditions}
         request = replace(request, headers=request.headers | known)
     response = handler(request)
-    text = re.match("text/|application/(json|javascript|xml)", response.content_type)
-    if response.status in (204, 206) or (bare and not text):
+    text = re.match("(text|multipart)/|application/(json|javascript|xml)", response.content_type)
+    if response.status == 204 or (bare and not text):
         return response
     response = with_header(response, "Vary", "Accept-Encoding")
-    if packed < bare:
+    if packed < bare or response.status == 206:
         return response
     if response.status == 304:
         named = with_tag(response)

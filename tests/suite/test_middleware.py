@@ -367,6 +367,29 @@ def test_a_part_is_one_of_what_is_not_packed(files):
 
 
 @since("s16")
+def test_a_part_depends_on_what_the_whole_depends_on(files):
+    """It has each header that a 200 to the same request would have (RFC 9110 §15.3.7)."""
+    for spelled in ("0-9", "0-9, 20-29"):
+        for headers in ([], [GZIP], ["Accept-Encoding: gzip;q=0"]):
+            exchange = fetch(files, "text.txt", f"Range: bytes={spelled}", *headers)
+            expect(exchange, 206)
+            varies(exchange, "Accept-Encoding")
+
+
+@since("s16")
+def test_who_wants_only_what_he_has_packed_is_told_if_it_is_another(files):
+    bare = expect(fetch(files, "text.txt"), 200).header("ETag")
+    packed = expect(fetch(files, "text.txt", GZIP), 200).header("ETag")
+    assert bare != packed, "needed a tag of its own for what is packed"
+    expect(fetch(files, "text.txt", GZIP, f"If-Match: {packed}"), 200, headers={"ETag": packed})
+    expect(fetch(files, "text.txt", f"If-Match: {bare}"), 200, headers={"ETag": bare})
+    expect(fetch(files, "text.txt", f"If-Match: {packed}"), 412)
+    for headers in ([], [GZIP]):
+        for other in ('"other"', '"other-gzip"', f"W/{packed}", ""):
+            expect(fetch(files, "text.txt", f"If-Match: {other}", *headers), 412)
+
+
+@since("s16")
 def test_who_takes_nothing_that_there_is_is_told_so(files):
     for says in ("*;q=0", "identity;q=0", "br, identity;q=0", "gzip;q=0, identity;q=0, *"):
         exchange = fetch(files, "text.txt", f"Accept-Encoding: {says}")

@@ -184,6 +184,74 @@ def test_a_date_does_where_there_is_no_tag(files):
     expect(fetch(files, "text.txt", f"If-Modified-Since: {date}", tag), 200, body=TEXT)
 
 
+DATED = 784_111_777  # seconds since 1970: Sun, 06 Nov 1994 08:49:37 GMT
+FORMS = "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"
+NO_DATES = [
+    "Wed, 06 Nov 2030 08:49:37",
+    "Wed, 06 Nov 2030 08:49:37 EST",
+    "Wed, 06 Nov 2030 08:49:37 +0000",
+    "Wed, 06 Nov 2030 08:49:37 GMT; length=10",
+    "Wed, 06 Nov 2030 08:49:37 GMT, Wed, 06 Nov 2030 08:49:37 GMT",
+    "06 Nov 2030 08:49:37 GMT",
+    "Wed, 6 Nov 2030 08:49:37 GMT",
+    "Wed,  06 Nov 2030 08:49:37 GMT",
+    "Wed, 06 Nov 30 08:49:37 GMT",
+    "wed, 06 nov 2030 08:49:37 gmt",
+    "Wed, 31 Nov 2030 08:49:37 GMT",
+    "Wed, 06 Nov 2030 8:49:37 GMT",
+    "Wed, 06 Nov 2030 25:49:37 GMT",
+    "Wed Nov 6 08:49:37 2030",
+    "Wed Nov  6 08:49:37 2030 GMT",
+    "2030-11-06T08:49:37Z",
+    "1920185377",
+]
+
+
+@since("s13")
+def test_a_date_has_three_forms_and_is_always_in_utc(implementation, folder):
+    """What has none of them is ignored (RFC 9110 §5.6.7, §13.1.3)."""
+    os.utime(folder / "text.txt", (DATED, DATED))
+    with implementation.start(DOCUMENT_ROOT=folder, TZ="America/New_York") as files:
+        for form in FORMS:
+            for seconds, status in ((DATED, 304), (DATED + 3600, 304), (DATED - 1, 200)):
+                date = time.strftime(form, time.gmtime(seconds))
+                expect(fetch(files, "text.txt", f"If-Modified-Since: {date}"), status)
+        for text in NO_DATES:
+            expect(fetch(files, "text.txt", f"If-Modified-Since: {text}"), 200, body=TEXT)
+
+
+@since("s13")
+def test_who_wants_only_the_file_that_he_knows_is_told_if_it_is_another(files, folder):
+    """412, by strong comparison, whatever else is asked (RFC 9110 §13.1.1, §13.1.4, §13.2.2)."""
+    os.utime(folder / "text.txt", (DATED, DATED))
+    etag = expect(fetch(files, "text.txt"), 200).header("ETag")
+    earlier, same, later = (formatdate(DATED + more, usegmt=True) for more in (-1, 0, 1))
+    others = "Range: bytes=0-9", f"If-None-Match: {etag}", f"If-Modified-Since: {same}"
+    for failed in (
+        ['If-Match: "other"'],
+        [f"If-Match: W/{etag}"],
+        [f"If-Match: {etag.strip(chr(34))}"],
+        ["If-Match: "],
+        [f"If-Unmodified-Since: {earlier}"],
+        ['If-Match: "other"', f"If-Unmodified-Since: {same}"],
+    ):
+        for more in ([], *([header] for header in others)):
+            expect(fetch(files, "text.txt", *failed, *more), 412, ending="closed")
+    for holds in (
+        [f"If-Match: {etag}"],
+        [f'If-Match: "other" ,{etag}'],
+        ["If-Match: *"],
+        [f"If-Unmodified-Since: {same}"],
+        [f"If-Unmodified-Since: {later}"],
+        ["If-Unmodified-Since: yesterday"],
+        [f"If-Match: {etag}", f"If-Unmodified-Since: {earlier}"],
+    ):
+        expect(fetch(files, "text.txt", *holds), 200, body=TEXT)
+        expect(fetch(files, "text.txt", *holds, others[0]), 206, body=TEXT[:10])
+        expect(fetch(files, "text.txt", *holds, others[1]), 304, body=b"")
+    expect(fetch(files, "nothing", "If-Match: *"), 404)
+
+
 @since("s13")
 def test_what_was_written_anew_is_sent_anew(files, folder):
     etag = expect(fetch(files, "text.txt"), 200).header("ETag")
@@ -218,6 +286,14 @@ def test_a_part_that_is_not_there_is_416(files):
     for spelled in ("6000-", "6000-7000", "-0", "7000-8000, 9000-"):
         exchange = fetch(files, "text.txt", f"Range: bytes={spelled}")
         expect(exchange, 416, headers={"Content-Range": "bytes */6000"}, ending="closed")
+
+
+@since("s13")
+def test_an_empty_file_has_a_last_byte_for_nobody_and_is_sent_as_it_is(files, folder):
+    """A suffix can be had of any file; it is all of one that has less (RFC 9110 §14.1.2)."""
+    (folder / "empty.txt").write_bytes(b"")
+    for spelled in ("-1", "-1, -2", "-9999"):
+        expect(fetch(files, "empty.txt", f"Range: bytes={spelled}"), 200, body=b"")
 
 
 @since("s13")
