@@ -135,7 +135,12 @@ def bench(
         done = _rounds(running, burden, rounds, seconds, heard or (lambda said: None))
     kept = [probe.kept and not close for probe in probes]
     rows = tuple(Row(*row) for row in zip(map(_title, running), kept, done, strict=True))
-    notes = [LOGS, *_pinning(cores, pin), *_pages(running, probes), *_left_out(peers)]
+    notes = [
+        _logs(servers, settings or {}),
+        *_pinning(cores, pin),
+        *_pages(running, probes),
+        *_left_out(peers),
+    ]
     title = f"GET {path} by {load}: {_count(connections, 'connection')}, "
     title += f"{_count(rounds, 'round')} of {seconds} s"
     return Benchmark(title, rows, tuple(notes), place)
@@ -160,6 +165,21 @@ def _check(
         raise Mistake("wrk is not installed: use --load aiohttp")
     if least < 1:
         raise Mistake(f"needed at least 1 round, 1 second and 1 connection, got {least}")
+
+
+def _logs(servers: Sequence[Target], settings: Mapping[str, object]) -> str:
+    """Say that logs are off, and of which servers that is not known, or not so."""
+    quiet, set_for_all = "LOG_LEVEL=WARNING", str(settings.get("LOG_LEVEL", "WARNING"))
+    loud = []
+    for server in servers:
+        if not isinstance(server, str):
+            loud.append(_title(server).partition(" ")[0])  # it logs as it was started
+            continue
+        name, *own = server.split(",")
+        levels = [pair for pair in own if pair.startswith("LOG_LEVEL=")]
+        if [f"LOG_LEVEL={set_for_all}", *levels][-1] != quiet:
+            loud.append(",".join([lesson(name).short, *own]))
+    return f"{LOGS}; not switched off for {', '.join(loud)}" if loud else LOGS
 
 
 def _present(peers: Sequence[str]) -> list[str]:

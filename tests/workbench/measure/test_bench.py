@@ -12,7 +12,7 @@ from helpers.commands import told, workbench
 from helpers.pictures import words
 
 from workbench.errors import Mistake
-from workbench.measure.bench import LOGS, Benchmark, Benchmarks, Round, Row, bench
+from workbench.measure.bench import LOGS, Benchmark, Benchmarks, Round, Row, _logs, bench
 from workbench.server.launch import DidNotStart, Server, launch
 
 needs_wrk = pytest.mark.skipif(not shutil.which("wrk"), reason="needs wrk, which is not here")
@@ -346,3 +346,16 @@ def test_cpu_time_below_the_clock_of_the_system_is_not_compared():
     row = Row("rust 1", True, (Round(9, 1, 1, 1, 0, cpu=0.0),))
     figures = Benchmark("by hand", (row, FIGURES.rows[0]))
     assert [figures.cpu_ratios(one) for one in figures.rows] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("servers", "settings", "loud"),
+    [
+        (["s10", "s12,WORKERS=9"], {}, ""),
+        (["s10", "s12_limits,LOG_LEVEL=INFO"], {}, "s12,LOG_LEVEL=INFO"),
+        (["s10", "s12,LOG_LEVEL=WARNING"], {"LOG_LEVEL": "INFO"}, "s10"),
+        (["s10", ("127.0.0.1", 80)], {}, "127.0.0.1:80"),
+    ],
+)
+def test_a_log_that_is_not_off_is_not_said_to_be(servers, settings, loud):
+    assert _logs(servers, settings) == (f"{LOGS}; not switched off for {loud}" if loud else LOGS)
