@@ -27,8 +27,8 @@ START, CLONE, KEEP, AGAIN, PUBLISH, GET, SETTLE, BACK = BLOCKS
 STAGE = Path("stages") / "s05_routing.py"
 PAGE = Path("static") / "about.html"
 NOTEBOOK = Path("notebooks") / "s05_routing.ipynb"
-ELSEWHERE = '"""A request is refused'
-TASK = 'raise NotImplementedError("Answer with a line of text.")'
+ELSEWHERE = '"""A request that gets'
+TASK = 'raise NotImplementedError("Respond with a line of text.")'
 WRITTEN = 'return Response(status, "text/plain", words.encode())'
 
 
@@ -128,12 +128,12 @@ def test_a_correction_comes_and_no_work_is_lost(classroom):
     """In the very file that he writes, in a page, and in a lesson that he has run as a copy."""
     copy = classroom.work / "notebooks" / "mine" / NOTEBOOK.name
     before = copy.read_bytes()
-    change(classroom.taught / STAGE, ELSEWHERE, '"""A request is turned down')
+    change(classroom.taught / STAGE, ELSEWHERE, '"""A request that has got')
     change(classroom.taught / PAGE, "</h1>", ", corrected</h1>")
     change(classroom.taught / NOTEBOOK, '"# 5 ', '"# 5, corrected: ')
     classroom.run(PUBLISH, classroom.taught)
     classroom.run(GET, classroom.work)
-    assert '"""A request is turned down' in text(classroom.work / STAGE)
+    assert '"""A request that has got' in text(classroom.work / STAGE)
     assert ", corrected</h1>" in text(classroom.work / PAGE)
     assert "# 5, corrected: " in text(classroom.work / NOTEBOOK)
     assert WRITTEN in text(classroom.work / STAGE)
@@ -189,7 +189,7 @@ def test_a_merge_that_is_taken_back_leaves_all_as_it_was(classroom):
 
 def test_work_that_was_not_committed_is_not_overwritten(classroom):
     """He forgot the first three lines: git refuses, and says so."""
-    change(classroom.work / STAGE, ELSEWHERE, '"""He refuses')
+    change(classroom.work / STAGE, ELSEWHERE, '"""One that gets')
     before = text(classroom.work / STAGE)
     told = clashing(classroom)
     assert "Please commit your changes" in told
