@@ -199,7 +199,7 @@ def test_nobody_overwrites_what_somebody_else_has_changed(server, page, add, exp
     else:
         button(page, "Delete milk").click()
     alert = page.get_by_role("alert")
-    expect(alert).to_contain_text("somebody has changed it")
+    expect(alert).to_contain_text("another client has changed it")
     expect(alert).to_contain_text("The list has been read again.")
     expect(box(page, "oat milk")).to_be_focused()
     assert shown(page) == ["oat milk"]

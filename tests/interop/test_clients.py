@@ -83,7 +83,7 @@ def page(name):
     return (STATIC / name).read_bytes()
 
 
-CONVERSATION = [
+CONVERSATION = [  # which s11 is the first to hold: chunks and HEAD come there
     Ask("GET", "/", page("hello.html")),
     Ask("GET", "/hello?name=Zoë", json.dumps({"message": "Hello, Zoë!"}).encode()),
     Ask("POST", "/echo", BODY, body=BODY),
@@ -199,7 +199,7 @@ async def by_aiohttp_in_a_loop(url):
     return answers
 
 
-@stages_from("s10")
+@stages_from("s11")
 @pytest.mark.parametrize(
     "client",
     [pytest.param(by_curl, marks=needs("curl")), by_http_client, by_requests, by_httpx, by_aiohttp],
@@ -272,7 +272,7 @@ def complaints(chromium, server):
     not (NGINX and hasattr(socket, "AF_UNIX")),
     reason="needs nginx, which is not installed here, and Unix sockets",
 )
-@stages_from("s10")
+@stages_from("s11")
 @pytest.mark.parametrize("buffering", ["on", "off"])
 def test_nginx_in_front_speaks_to_it_over_one_connection(server, buffering):
     with nginx(server, buffering) as connection:

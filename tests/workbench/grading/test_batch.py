@@ -215,7 +215,7 @@ def test_a_fork_alone_has_its_stages_told_and_github_is(forks, tmp_path, graders
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     status, out = told("grade", forks / "ada", "--stages", "s01", "--to", tmp_path / "grades")
     assert status == 0
-    assert "s01 Bind and print  5 of 5 points  10 of 10 sentences hold" in out
+    assert re.search(r"s01 Bind and print  5 of 5 points  (\d+) of \1 sentences hold", out)
     assert f"The page for the student: {tmp_path / 'grades' / 'ada' / 'index.html'}" in out
     assert "5 of 5 points" in (tmp_path / "summary.md").read_text(encoding="utf-8")
 
@@ -320,7 +320,7 @@ def test_a_fork_is_graded_for_real(tmp_path):
     to = tmp_path / "grades"
     status, out = told("grade", student(tmp_path, "ada"), "--stages", "s01", "--to", to)
     assert status == 0, out
-    assert "10 of 10 sentences hold" in out
+    assert re.search(r"(\d+) of \1 sentences hold", out)
     assert Grade.read(to / "ada" / "grade.json").points == 5
 
 

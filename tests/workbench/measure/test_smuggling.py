@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from helpers.pictures import dashed, grey, words
+from helpers.stages import mutant
 
 from workbench.client.client import request, say
 from workbench.client.responses import messages
@@ -144,8 +145,12 @@ def test_a_guard_forbids_a_path_and_lets_the_others_through():
     assert "GET /health" not in server.log
 
 
-def test_a_smuggled_request_passes_him_and_the_next_visitor_gets_its_answer():
-    with launch("s10") as server, Guard(server, "/health") as guard:
+def test_a_smuggled_request_passes_him_and_the_next_visitor_gets_its_answer(tmp_path):
+    """The server has the fault that prefers chunks to a length."""
+    file = tmp_path / "stages" / "s11_strict_requests.py"
+    file.parent.mkdir()
+    file.write_text(mutant("prefers_chunks").source(), encoding="utf-8")
+    with launch("s11", file=file) as server, Guard(server, "/health") as guard:
         assert say(guard, SMUGGLED).answer.status == 200
         assert say(guard, ADA).answer.json() == {"status": "ok"}
         server.wait_for("GET /health 200")

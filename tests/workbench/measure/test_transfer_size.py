@@ -20,7 +20,7 @@ HEAD = b"HEAD / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 def test_heads_and_bodies_are_told_apart_in_both_directions():
-    with launch("s10") as server:
+    with launch("s11") as server:
         posted, both = server.say(POST + b"abcde", answers=1), server.say(HEAD + HEAD, answers=2)
     assert weight({"post": posted, "heads": both}).parts == (
         Weight("post", "sent", len(POST), 5),
