@@ -331,7 +331,7 @@ def test_a_class_has_its_solution_from_the_course(fork):
     ]
     status, out = ask("solution", "s03", "--course", ROOT)
     assert status == 0
-    assert "stages/s03_static_response.py → s03 A first answer" in out
+    assert "stages/s03_static_response.py → s03 A first response" in out
     assert "\n-# my own way\n" in out
 
 
