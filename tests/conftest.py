@@ -54,8 +54,8 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """Share the work among four; among three for a choice, as each reads the whole suite first."""
-    return 3 if config.option.keyword else 4
+    """Share the work among five; among three for a choice, as each reads the whole suite first."""
+    return 3 if config.option.keyword else 5
 
 
 def pytest_addoption(parser):
