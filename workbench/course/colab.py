@@ -8,7 +8,7 @@ from pathlib import Path
 from workbench.course import catalogue as lessons
 from workbench.course.catalogue import Stage
 from workbench.errors import Mistake
-from workbench.files import STAGES
+from workbench.files import NOTEBOOKS
 
 # What Colab has stays as it is: its kernel runs already, with packages of other versions than ours.
 FORM = """\
@@ -29,7 +29,7 @@ def colab(stage: Stage, repository: str, to: Path) -> Path:
     Raises UnknownStage, or Mistake for a file that is there already or cannot be written.
     """
     known = lessons.lesson(stage)
-    lesson = STAGES.parent / "notebooks" / f"{known.slug}.ipynb"
+    lesson = NOTEBOOKS / f"{known.slug}.ipynb"
     notebook = json.loads(lesson.read_text(encoding="utf-8"))
     form = FORM.format(repository=json.dumps(repository)).splitlines(keepends=True)
     cell = {"cell_type": "code", "execution_count": None, "id": f"{known.short}-colab"}

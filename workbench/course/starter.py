@@ -32,7 +32,7 @@ from workbench.course import catalogue as lessons
 from workbench.course.catalogue import Lesson, Stage
 from workbench.course.mutants import mutants
 from workbench.errors import Mistake
-from workbench.files import ROOT, SUITE
+from workbench.files import NOTEBOOKS, ROOT, SUITE
 
 WORKFLOW = ROOT / ".github" / "workflows" / "grade.yml"
 TELLING = 25  # characters: a shorter line of a body gives nothing away
@@ -139,7 +139,7 @@ def _files(
         yield _name(file), file.read_bytes()
     yield f"{_name(faults)}/.gitkeep", b""  # git keeps no empty folder
     for known in course:
-        notebook = ROOT / "notebooks" / f"{known.slug}.ipynb"
+        notebook = NOTEBOOKS / f"{known.slug}.ipynb"
         stage, lesson = known.path.read_bytes(), notebook.read_bytes()
         if names := blank.get(known.slug):
             stage = _blanked(stage.decode(), names, known).encode()

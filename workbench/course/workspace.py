@@ -22,7 +22,7 @@ from workbench.course import catalogue as lessons
 from workbench.course import syntax
 from workbench.course.catalogue import Stage
 from workbench.errors import Mistake
-from workbench.files import ROOT, STAGES, keep, shown, write
+from workbench.files import NOTEBOOKS, STAGES, STATIC, keep, shown, write
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -53,7 +53,7 @@ class Practised:
 
 def folder() -> Path:
     """Return the folder that holds the copies: `notebooks/mine`, or what WORKBENCH_MINE says."""
-    return Path(os.environ.get("WORKBENCH_MINE") or ROOT / "notebooks" / "mine").absolute()
+    return Path(os.environ.get("WORKBENCH_MINE") or NOTEBOOKS / "mine").absolute()
 
 
 def copied(stage: Stage) -> Path:
@@ -79,7 +79,7 @@ def furnish(stages: Path) -> None:
     if not (stages / "__init__.py").exists():
         shutil.copy(STAGES / "__init__.py", stages)
     if not (pages := stages.parent / "static").exists():
-        shutil.copytree(ROOT / "static", pages, dirs_exist_ok=True)
+        shutil.copytree(STATIC, pages, dirs_exist_ok=True)
 
 
 def restore(stage: Stage) -> Practised:
